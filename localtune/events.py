@@ -1,0 +1,182 @@
+"""What happens in a run, as typed values; `events.jsonl` holds one a line and is the only record of metrics.
+
+`to_json` and `from_json` are inverse to each other. A reader meets events of a later version as `Unknown`.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What the run does now: loading, measuring, training, evaluating, saving."""
+
+    kind: ClassVar[str] = "phase"
+    name: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update."""
+
+    kind: ClassVar[str] = "step"
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    """Mean per target, nats."""
+    weight: float
+    """Sum of the weights it was divided by."""
+    learning_rate: float
+    gradient_norm: float
+    """Before clipping."""
+    applied: bool
+    tokens: int
+    """Tokens of this update that are not padding."""
+    targets: int
+    peak_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss on held-out rows."""
+
+    kind: ClassVar[str] = "evaluation"
+    step: int
+    split: str
+    loss: float
+    """Mean per target, nats."""
+    targets: int
+    accuracy: float
+    """Share of targets that were the most likely token."""
+    best: bool
+    """The lowest so far."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """Exact match of greedy answers on the test rows of one group ("" = all)."""
+
+    kind: ClassVar[str] = "match"
+    step: int
+    who: str
+    """base or tuned."""
+    group: str
+    rows: int
+    exact: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What base and tuned model say to one of the fixed prompts."""
+
+    kind: ClassVar[str] = "sample"
+    step: int
+    prompt: str
+    base: str
+    tuned: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint is complete."""
+
+    kind: ClassVar[str] = "checkpoint"
+    step: int
+    folder: str
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Warn:
+    """Something the user should know."""
+
+    kind: ClassVar[str] = "warning"
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """Training is over."""
+
+    kind: ClassVar[str] = "done"
+    step: int
+    reason: str
+    """steps, early stop, stop requested."""
+    best_step: int
+    seconds: float
+    peak_bytes: int
+    planned_bytes: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The run failed; `text` is what the user reads."""
+
+    kind: ClassVar[str] = "failed"
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """An event this version does not know."""
+
+    kind: ClassVar[str] = "unknown"
+    value: str
+
+
+Event = Phase | Step | Evaluation | Match | Sample | Checkpoint | Warn | Done | Failed | Unknown
+KINDS: dict[str, type[Any]] = {
+    event.kind: event for event in (Phase, Step, Evaluation, Match, Sample, Checkpoint, Warn, Done, Failed)
+}
+
+
+def to_json(event: Event, when: float | None = None) -> str:
+    """One line without its newline. `when` is seconds since 1970; not finite numbers are written as strings."""
+    head = {"format": FORMAT, "type": event.kind, "time": round(time.time() if when is None else when, 3)}
+    body = {key: repr(v) if isinstance(v, float) and v - v != 0 else v for key, v in asdict(event).items()}
+    return json.dumps(head | body, ensure_ascii=False, allow_nan=False)
+
+
+def from_json(line: str) -> Event:
+    """The event of one line. Raises `ValueError` for a torn line."""
+    value = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError("not an event")
+    kind = KINDS.get(value.get("type", ""))
+    if kind is None or value.get("format") != FORMAT:
+        return Unknown(line)
+    floats = {field.name for field in fields(kind) if field.type is float}
+    try:
+        return kind(**{f.name: float(value[f.name]) if f.name in floats else value[f.name] for f in fields(kind)})
+    except (KeyError, TypeError):
+        return Unknown(line)
+
+
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """Events of `path` from byte `offset`, each with the offset behind it; stops before a torn last line."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            try:
+                yield from_json(line.decode("utf-8")), offset
+            except ValueError:
+                continue

@@ -1,0 +1,133 @@
+"""Every setting of a recipe, declared once: type, bounds, default and one sentence.
+
+The recipe file, `--set`, the JSON Schema, the README's table and the terminal UI's form all come from here. Sizes are
+bytes in code; a recipe may write "8GB".
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""Names become folder and file names: a safe alphabet, no leading dot."""
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def _bytes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    number = value.strip().upper().rstrip("KMGIB")
+    unit = value.strip().upper().removeprefix(number) or "B"
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError):
+        raise ValueError("expected a size such as 8GB") from None
+
+
+Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+Warmup = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2}(\.[0-9]+)?)%$")] | Annotated[int, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(_Section):
+    """Which rows, and how they become tokens."""
+
+    train: str = Field(description="File of training rows: JSONL, or .txt for plain text. Relative to the recipe.")
+    valid: str = Field("auto", description="File of validation rows; auto = 5 % of train (20 to 200 rows); none.")
+    test: str | None = Field(None, description="File of test rows, answered before and after and scored exactly.")
+    format: Literal["auto", "messages", "prompt-completion", "text"] = Field(
+        "auto", description="Shape of a row; auto decides by its keys and says why."
+    )
+    columns: dict[Literal["prompt", "completion", "text", "messages", "system"], str] = Field(
+        default_factory=dict, description="Where a row keeps what, such as {prompt: question, completion: answer}."
+    )
+    system: str | None = Field(None, description="System turn for conversations that have none.")
+    max_tokens: int = Field(2048, ge=8, le=1_048_576, description="Longest example, and length of a packed row.")
+    too_long: Literal["cut", "drop", "error", "split"] = Field(
+        "cut", description="What happens to a longer example; split keeps all of a text in several examples."
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="Rows that cannot be used: stop at the first, or skip and count them (at most 1 %)."
+    )
+
+
+class TrainSettings(_Section):
+    """How it trains."""
+
+    method: Literal["lora", "qlora", "full"] = Field(
+        "lora", description="LoRA, LoRA over a base quantised to 4 bits (NF4), or every weight."
+    )
+    learn: Literal["answers", "all", "last"] = Field(
+        "answers", description="Tokens that are learned: all answers, everything, or the last answer only."
+    )
+    epochs: float = Field(2.0, gt=0, le=1000, description="Passes over the training rows.")
+    steps: int | None = Field(None, ge=1, description="Updates; wins over epochs.")
+    learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
+        "auto", description="Highest learning rate; auto = 2e-4 for lora and qlora, 2e-5 for full."
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after the warm-up.")
+    warmup: Warmup = Field("3%", description="Updates of the warm-up, as a count or a share.")
+    batch_size: int = Field(8, ge=1, le=65536, description="Examples per update, however they are split or packed.")
+    pack: bool = Field(True, description="Several examples in one row; they never see each other.")
+    optimizer: Literal["adamw"] = Field("adamw", description="AdamW with bias correction and decoupled decay.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
+    clip: float = Field(1.0, ge=0, description="Largest global gradient norm; 0 = no clipping.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Compute type; auto = bfloat16 where the device is fast at it, else float32."
+    )
+    checkpointing: Literal["auto", "none", "blocks"] = Field(
+        "auto", description="Recompute activations per block to save memory; auto = only if it does not fit otherwise."
+    )
+    memory_limit: Literal["auto"] | Size = Field("auto", description="Memory a run may use, such as 8GB.")
+    rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="Packed rows computed at once; changes memory and speed, never the result."
+    )
+    seed: int = Field(42, ge=0, lt=2**32, description="Decides order, initial adapter, dropout and samples.")
+
+
+class LoraSettings(_Section):
+    """The adapter."""
+
+    rank: int = Field(16, ge=1, le=1024, description="Rank of the update.")
+    alpha: float = Field(32.0, gt=0, description="Scale numerator: the update is scaled by alpha / rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the adapter.")
+    targets: Literal["all-linear", "attention"] | list[str] = Field(
+        "all-linear", description="Layers that get an adapter, or a list of module names."
+    )
+    dora: bool = Field(False, description="Weight-decomposed LoRA: also trains a magnitude per output.")
+    rslora: bool = Field(False, description="Scale by alpha / sqrt(rank).")
+
+
+class StopSettings(_Section):
+    """When to stop early."""
+
+    val_loss_rises: int | None = Field(
+        None, ge=1, description="Stop after this many evaluations in a row without a new best validation loss."
+    )
+
+
+class WatchSettings(_Section):
+    """What is measured and kept while it trains."""
+
+    eval_every: int = Field(100, ge=1, description="Updates between two evaluations on the validation rows.")
+    save_every: int = Field(100, ge=1, description="Updates between two checkpoints; last two and best are kept.")
+    samples: list[str] = Field(default_factory=list, max_length=8, description="Prompts answered at each evaluation.")
+    answer_tokens: int = Field(128, ge=1, le=32768, description="Longest answer to samples and test rows.")
+    stop_if: StopSettings = Field(default_factory=StopSettings, description="When to stop early.")
+
+
+class Recipe(_Section):
+    """One fine-tune, from data to adapter."""
+
+    version: Literal[1] = Field(1, description="Version of the recipe format.")
+    name: str | None = Field(None, pattern=NAME, description="Name of the run; default: the recipe's file name.")
+    model: str = Field(description="Hub id, with @REVISION to pin, or a folder relative to the recipe.")
+    backend: Literal["auto", "torch"] = Field("auto", description="What computes.")
+    data: DataSettings = Field(description="Which rows, and how they become tokens.")
+    train: TrainSettings = Field(default_factory=TrainSettings, description="How it trains.")
+    lora: LoraSettings = Field(default_factory=LoraSettings, description="The adapter.")
+    watch: WatchSettings = Field(default_factory=WatchSettings, description="What is measured while it trains.")

@@ -169,8 +169,8 @@ class Session(Protocol):
         """Continue from what `save(folder, state=True)` wrote."""
         ...
 
-    def __enter__(self) -> Self: ...  # noqa: D105
-    def __exit__(  # noqa: D105
+    def __enter__(self) -> Self: ...
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 

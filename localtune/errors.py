@@ -70,6 +70,6 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u20
 
 
 def safe(text: str, limit: int = 2000) -> str:
-    """`text` for a screen: control, bidirectional and zero-width characters as visible escapes, at most `limit` long."""
+    """`text` for a screen: control, bidirectional, zero-width characters as escapes; at most `limit` characters."""
     shown = _UNSAFE.sub(lambda match: match.group().encode("unicode_escape", "surrogatepass").decode(), text)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -161,7 +161,10 @@ def from_json(line: str) -> Event:
         return Unknown(line)
     floats = {field.name for field in fields(kind) if field.type is float}
     try:
-        return kind(**{f.name: float(value[f.name]) if f.name in floats else value[f.name] for f in fields(kind)})
+        event: Event = kind(
+            **{f.name: float(value[f.name]) if f.name in floats else value[f.name] for f in fields(kind)}
+        )
+        return event
     except (KeyError, TypeError):
         return Unknown(line)
 

@@ -1,50 +1,38 @@
-"""A model's files: found or downloaded, checked, and described by known keys. Nothing of a model is ever executed."""
+"""A model's files: found or downloaded, checked, and described by known keys. Nothing of a model is ever executed.
 
+Links are followed, since the hub's cache consists of them; names taken from a model's own files never leave its folder.
+"""
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from localtune.errors import InputError, Problem
+from localtune.hub import Download as Download
+from localtune.hub import snapshot
+from localtune.model_config import ModelConfig as ModelConfig
+from localtune.model_config import model_config, read_config, stop_ids
+from localtune.recipe_yaml import read
+from localtune.tensors import TensorInfo as TensorInfo
+from localtune.tensors import read_tensors
 
-@dataclass(frozen=True)
-class TensorInfo:
-    """One tensor as the safetensors header states it."""
+_HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?", re.ASCII)
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    """As in the header: F32, BF16, F16, I8, …"""
-    size: int
-    """Bytes."""
-    shard: str
-    """File name."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The known keys of `config.json`."""
-
-    architecture: str
-    """Such as "LlamaForCausalLM"."""
-    model_type: str
-    layers: int
-    hidden: int
-    feed_forward: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    """Rows of the embedding."""
-    context: int
-    """Longest sequence the model was made for."""
-    tied: bool
-    rope_theta: float | None
-    rope_scaling: dict[str, Any] | None
-    """rope_type and its parameters, from `rope_scaling` or transformers 5's `rope_parameters`; None = default."""
-    sliding_window: int | None
-    dtype: str
-    """float32, bfloat16 or float16."""
-    quantized: str | None
-    """Method of a checkpoint that is already quantised."""
+FINGERPRINTED = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+)
+"""Files beside the weights that decide what a model says."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +52,74 @@ class ModelFiles:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        total = 0
-        for tensor in self.tensors:
-            count = 1
-            for extent in tensor.shape:
-                count *= extent
-            total += count
-        return total
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
     @property
     def size(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.size for tensor in self.tensors)
+
+
+def resolve(
+    name: str,
+    base: Path,
+    *,
+    offline: bool | None = None,
+    confirm: Callable[[Download], bool] | None = None,
+) -> ModelFiles:
+    """The model called `name`: a folder (relative to `base`, or absolute, or from `~`), else a hub id `org/name[@rev]`.
+
+    `offline` and `confirm` are for the hub, see `hub.snapshot`. Raises `InputError` for a model that is not there, is
+    damaged, or wants to run code, and `MachineError` for one that this machine cannot get.
+    """
+    folder, revision = _locate(name, base, offline, confirm)
+    config = read_config(folder)
+    tensors = read_tensors(folder)
+    return ModelFiles(name, folder, revision, model_config(config, tensors), tensors, stop_ids(folder, config))
+
+
+def fingerprint(model: ModelFiles) -> dict[str, str]:
+    """File name -> SHA-256 of every file that decides what the model says: configuration, tokenizer, weights."""
+    names = [name for name in FINGERPRINTED if (model.folder / name).is_file()]
+    return {name: _sha256(model.folder / name) for name in [*names, *sorted({t.shard for t in model.tensors})]}
+
+
+def licence(model: ModelFiles) -> str | None:
+    """The licence named in the front matter of the model's README.md, such as "apache-2.0"; None if there is none."""
+    try:
+        with (model.folder / "README.md").open("rb") as file:
+            opening, _, rest = file.read(64_000).replace(b"\r\n", b"\n").partition(b"\n")
+        matter = read(rest.partition(b"\n---")[0], "README.md").value if opening.strip() == b"---" else None
+    except (OSError, InputError):
+        return None
+    found = [matter.get(key) for key in ("license_name", "license")] if isinstance(matter, dict) else []
+    return next((name[:100] for name in found if isinstance(name, str)), None)
+
+
+def own_code(model: ModelFiles) -> tuple[str, ...]:
+    """Names of Python files in the model's folder. They are never run; a note for who reads the plan."""
+    return tuple(sorted(path.name for path in model.folder.glob("*.py")))
+
+
+def _locate(
+    name: str, base: Path, offline: bool | None, confirm: Callable[[Download], bool] | None
+) -> tuple[Path, str | None]:
+    path = os.path.join(base, os.path.expanduser(name))
+    if os.path.isdir(path):
+        return Path(path), None
+    if os.path.isfile(path):
+        raise InputError(Problem("model.file", "is a file; a model is a folder", name, fix=_file_fix(name)))
+    match = _HUB_ID.fullmatch(name)
+    if match is None or ".." in name:
+        what = "there is no such folder, and a hub id has the form org/name or org/name@revision"
+        raise InputError(Problem("model.not-found", what, name, fix="check the name; folders count from the recipe's"))
+    return snapshot(match[1], match[2], offline=offline, confirm=confirm)
+
+
+def _file_fix(name: str) -> str:
+    return "GGUF is for answering; pass the original model" if name.endswith(".gguf") else "pass the folder it lies in"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

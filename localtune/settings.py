@@ -4,41 +4,57 @@ The recipe file, `--set`, the JSON Schema, the README's table and the terminal U
 bytes in code; a recipe may write "8GB".
 """
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become folder and file names: a safe alphabet, no leading dot."""
 
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+PATH_SETTINGS = ("data.train", "data.valid", "data.test", "model")
+"""Settings that may name a file or folder; where they stand decides what they are relative to."""
+
+NOT_PATHS = ("auto", "none")
+"""Words of a path setting that name no file."""
+
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?((?:[KMGT]I?)?B)?", re.IGNORECASE)
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
 def _bytes(value: object) -> object:
     if not isinstance(value, str):
         return value
-    number = value.strip().upper().rstrip("KMGIB")
-    unit = value.strip().upper().removeprefix(number) or "B"
-    try:
-        return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError):
-        raise ValueError("expected a size such as 8GB") from None
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError("expected a size such as 8GB")
+    return int(float(match[1]) * _UNITS[(match[2] or "").upper().removesuffix("B")])
 
 
-Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
-Warmup = Annotated[str, Field(pattern=r"^(100|[0-9]{1,2}(\.[0-9]+)?)%$")] | Annotated[int, Field(ge=0)]
+_SIZE_SCHEMA = {
+    "description": "a size such as 8GB",
+    "anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string", "pattern": "[0-9] ?([KMGT]i?)?B$"}],
+}
+Size = Annotated[int, BeforeValidator(_bytes), Field(gt=0), WithJsonSchema(_SIZE_SCHEMA)]
+Share = Annotated[str, Field(pattern=r"^(100(\.0+)?|[0-9]{1,2}(\.[0-9]+)?)%$", description="a share such as 3%")]
+Warmup = Share | Annotated[int, Field(ge=0)]
+Name = Annotated[
+    str,
+    Field(pattern=NAME, description="a name of up to 64 letters, digits, dots, dashes and underscores"),
+]
+FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class DataSettings(_Section):
     """Which rows, and how they become tokens."""
 
-    train: str = Field(description="File of training rows: JSONL, or .txt for plain text. Relative to the recipe.")
-    valid: str = Field("auto", description="File of validation rows; auto = 5 % of train (20 to 200 rows); none.")
-    test: str | None = Field(None, description="File of test rows, answered before and after and scored exactly.")
+    train: FileName = Field(description="File of training rows: JSONL, or .txt for plain text. Relative to the recipe.")
+    valid: FileName = Field("auto", description="File of validation rows; auto = 5 % of train (20 to 200 rows); none.")
+    test: FileName | None = Field(None, description="File of test rows, answered before and after and scored exactly.")
     format: Literal["auto", "messages", "prompt-completion", "text"] = Field(
         "auto", description="Shape of a row; auto decides by its keys and says why."
     )
@@ -124,8 +140,8 @@ class Recipe(_Section):
     """One fine-tune, from data to adapter."""
 
     version: Literal[1] = Field(1, description="Version of the recipe format.")
-    name: str | None = Field(None, pattern=NAME, description="Name of the run; default: the recipe's file name.")
-    model: str = Field(description="Hub id, with @REVISION to pin, or a folder relative to the recipe.")
+    name: Name | None = Field(None, description="Name of the run; default: the recipe's file name.")
+    model: FileName = Field(description="Hub id, with @REVISION to pin, or a folder relative to the recipe.")
     backend: Literal["auto", "torch"] = Field("auto", description="What computes.")
     data: DataSettings = Field(description="Which rows, and how they become tokens.")
     train: TrainSettings = Field(default_factory=TrainSettings, description="How it trains.")

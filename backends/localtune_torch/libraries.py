@@ -1,0 +1,70 @@
+"""transformers, peft and bitsandbytes, imported late, quietly, and without a connection.
+
+They take seconds to import, so nothing here happens before a model is opened. bitsandbytes asks the package `kernels`
+for code from the hub while it is imported; that import is shut here, so that opening a model downloads and runs nothing.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+_QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+
+
+def transformers() -> ModuleType:
+    """The module `transformers`, with its warnings and progress bars off."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    with _quietly():
+        import transformers as module
+    module.utils.logging.set_verbosity_error()
+    module.utils.logging.disable_progress_bar()
+    return module
+
+
+def peft() -> ModuleType:
+    """The module `peft`."""
+    transformers()
+    _bitsandbytes_if_there()
+    with _quietly():
+        import peft as module
+    return module
+
+
+def bitsandbytes() -> ModuleType:
+    """The module `bitsandbytes`. Raises `ImportError` where it is not installed."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    with _quietly(), _no_hub_kernels():
+        import bitsandbytes as module
+    return module
+
+
+def _bitsandbytes_if_there() -> None:
+    try:
+        bitsandbytes()
+    except ImportError:
+        return
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _no_hub_kernels() -> Iterator[None]:
+    before = sys.modules.get("kernels")
+    sys.modules["kernels"] = None  # type: ignore[assignment]  # an import of it now raises ImportError
+    try:
+        yield
+    finally:
+        if before is None:
+            del sys.modules["kernels"]
+        else:
+            sys.modules["kernels"] = before

@@ -1,0 +1,82 @@
+"""Log-probabilities of targets through the model's own head, a chunk of targets at a time.
+
+The head is the model's own forward with only its decoder exchanged: a shallow copy of the model object, sharing every
+weight, whose decoder hands back the hidden states it is given. Whatever a family does around `lm_head` (Gemma 2 caps,
+Granite and Cohere scale) happens because it is that family's code that runs. Logits [chunk, V] exist for one chunk at
+a time and are computed again in the backward pass; a [T, V] tensor never exists. The logarithm of the sum is taken in
+float32, or in float64 for a float64 model.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+Head = Callable[[torch.Tensor], torch.Tensor]
+"""Hidden states [N, H] to logits [N, V] in float32 or wider."""
+
+
+class _Given(torch.nn.Module):
+    """A decoder whose last hidden state is what it receives as embeddings."""
+
+    def forward(self, inputs_embeds: torch.Tensor, **_: object) -> "_Output":
+        return _Output(inputs_embeds)
+
+
+class _Output:
+    """A decoder's output that has nothing but its last hidden state; other fields read as None."""
+
+    def __init__(self, hidden: torch.Tensor) -> None:
+        self.last_hidden_state = hidden
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return (self.last_hidden_state,)[index]
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+def own_head(model: Any) -> Head:
+    """The head of a transformers causal language model as a function of hidden states."""
+    shell = copy.copy(model)
+    shell.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given()}
+
+    def head(hidden: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = shell(inputs_embeds=hidden[None], use_cache=False).logits[0]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    return head
+
+
+def target_logprobs(
+    head: Head, hidden: torch.Tensor, tokens: torch.Tensor, chunk: int, *, recompute: bool
+) -> torch.Tensor:
+    """Log-probability of `tokens` [N] given the hidden states [N, H] before them; float32 [N].
+
+    At most `chunk` rows of logits exist at once; `recompute` drops them until the backward pass.
+    """
+
+    def one(states: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        logits = head(states)
+        return logits.gather(1, ids[:, None])[:, 0] - torch.logsumexp(logits, dim=1)
+
+    parts = []
+    for start in range(0, len(tokens), chunk):
+        states, ids = hidden[start : start + chunk], tokens[start : start + chunk]
+        if recompute:
+            parts.append(checkpoint(one, states, ids, use_reentrant=False, preserve_rng_state=False))
+        else:
+            parts.append(one(states, ids))
+    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+
+
+def judged(head: Head, hidden: torch.Tensor, tokens: torch.Tensor, chunk: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of `tokens` [N], and whether each was the most likely token (bool [N])."""
+    logprobs, hits = [hidden.new_zeros(0, dtype=torch.float32)], [hidden.new_zeros(0, dtype=torch.bool)]
+    for start in range(0, len(tokens), chunk):
+        logits, ids = head(hidden[start : start + chunk]), tokens[start : start + chunk]
+        logprobs.append(logits.gather(1, ids[:, None])[:, 0] - torch.logsumexp(logits, dim=1))
+        hits.append(logits.argmax(dim=1) == ids)
+    return torch.cat(logprobs), torch.cat(hits)

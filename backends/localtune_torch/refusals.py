@@ -1,0 +1,109 @@
+"""What would train a different model here than elsewhere, or leak between packed examples: refused by name.
+
+Decided from the model's configuration and the settings; no weight is read.
+"""
+
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from localtune.adapter import Full, Lora
+from localtune.backend import Precision, Refusal, Settings
+from localtune.model import ModelFiles
+from localtune_torch import libraries
+
+PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
+"""Layer types whose mask transformers restarts with the positions. Convolution and recurrence carry state across."""
+RECURRENT_MODELS = {
+    "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba",
+    "mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2",
+}  # fmt: skip
+"""Models with such layers, by `model_type`, for configurations that do not list their layers."""
+LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
+"""Scalings that look at the longest position of a whole batch."""
+PRECISIONS = {
+    ("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16"), ("nf4", "float32"), ("nf4", "bfloat16")
+}  # fmt: skip
+"""Storage and compute types that are supported together."""
+
+UNPACK = "--set train.pack=false"
+
+
+def refusals(model: ModelFiles, settings: Settings) -> list[Refusal]:
+    """Everything that is refused; empty = nothing."""
+    found = list(_model(model))
+    if not found:
+        found += _attention(model, settings)
+    return found + list(_precision(settings.precision, settings)) + list(_missing(settings.precision))
+
+
+def _model(model: ModelFiles) -> Iterator[Refusal]:
+    config = model.config
+    names = _causal_models()
+    if names.get(config.model_type) != config.architecture:
+        known = "is no text-only causal language model of the installed transformers"
+        yield Refusal("model", f"{config.architecture} (model_type {config.model_type}) {known}")
+    if config.quantized:
+        reason = f"the checkpoint is already quantised ({config.quantized})"
+        yield Refusal("model", reason, "name the original 16-bit model; train.method=qlora quantises it here")
+
+
+def _attention(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
+    config = model.config
+    scaling = (config.rope_scaling or {}).get("rope_type")
+    if scaling in LENGTH_DEPENDENT_ROPE:
+        if settings.packed:
+            yield Refusal("train.pack", f"{scaling} rotary scaling depends on the length of the whole row", UNPACK)
+        original = (config.rope_scaling or {}).get("original_max_position_embeddings")
+        if original and settings.max_tokens > original:
+            reason = f"{scaling} rotary scaling beyond {original} tokens changes with the longest row of a batch"
+            yield Refusal("data.max_tokens", reason, f"--set data.max_tokens={original}")
+    if settings.packed and (reason := _unpackable(model)):
+        yield Refusal("train.pack", reason, UNPACK)
+
+
+def _unpackable(model: ModelFiles) -> str:
+    transformers = libraries.transformers()
+    config: Any = transformers.AutoConfig.from_pretrained(model.folder, local_files_only=True)
+    others = sorted(set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS)
+    if others or model.config.model_type in RECURRENT_MODELS:
+        kind = ", ".join(others) or "recurrent"
+        return f"{model.config.architecture} has {kind} layers, which carry state from one packed example to the next"
+    forward = getattr(transformers, model.config.architecture).forward
+    if "position_ids" not in inspect.signature(forward).parameters:
+        return f"{model.config.architecture} takes no position ids, so packed examples would see each other"
+    return ""
+
+
+def _precision(precision: Precision, settings: Settings) -> Iterator[Refusal]:
+    storage, compute = precision.storage, precision.compute
+    if storage == "int8":
+        yield Refusal("train.method", "int8 in bitsandbytes also rounds the activations, unlike any other backend")
+    elif compute == "float16":
+        yield Refusal("train.precision", "float16 needs loss scaling, which is not done", "--set train.precision=auto")
+    elif (storage, compute) not in PRECISIONS:
+        yield Refusal("train.precision", f"a {storage} base does not compute in {compute} here")
+    if isinstance(settings.trainable, Full) and storage != "float32":
+        yield Refusal("train.method", f"full fine-tuning trains float32 weights, not {storage}")
+    if compute == "bfloat16" and torch.cuda.is_available() and torch.cuda.get_device_capability()[0] < 8:
+        reason = f"{torch.cuda.get_device_name()} has no bfloat16"
+        yield Refusal("train.precision", reason, "--set train.precision=float32")
+    lora = settings.trainable
+    if isinstance(lora, Lora) and lora.dora and storage == "nf4" and compute == "bfloat16":
+        reason = "DoRA over NF4 takes its norms in bfloat16 here, so it would not start from the base model"
+        yield Refusal("lora.dora", reason, "--set train.precision=float32")
+
+
+def _missing(precision: Precision) -> Iterator[Refusal]:
+    if precision.storage == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        yield Refusal("train.method", "NF4 needs bitsandbytes, which is not installed", "pip install bitsandbytes")
+
+
+def _causal_models() -> dict[str, str]:
+    libraries.transformers()
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return dict(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)

@@ -1,0 +1,97 @@
+"""The command line: results on stdout, talk on stderr, exit codes as part of the interface.
+
+0 ok, 1 the run failed, 2 input, 3 environment, 4 resources, 130/143 stopped with a checkpoint. A sub-command's module
+is imported when it is named, so that `localtune --help` answers at once.
+"""
+
+import importlib
+import os
+import sys
+
+import click
+
+from localtune import __version__
+from localtune.errors import LocaltuneError
+
+COMMANDS = {
+    "run": "run:run",
+    "plan": "plan:plan",
+    "init": "recipes:init",
+    "runs": "runs:runs",
+    "tail": "runs:tail",
+    "stop": "runs:stop",
+    "eval": "evaluate:evaluate",
+    "recipes": "recipes:recipes",
+    "schema": "recipes:schema",
+}
+"""Verb -> module:function in this package, in the order help shows them."""
+
+SUMMARIES = {
+    "run": "Train from a recipe or a file of examples.",
+    "plan": "Say what a run would do, need and write; nothing is started.",
+    "init": "Write a commented recipe for a file of examples.",
+    "runs": "List, show, find and remove runs.",
+    "tail": "Follow a run from any terminal.",
+    "stop": "Ask a run to save and stop.",
+    "eval": "Measure base and tuned model on held-out rows.",
+    "recipes": "List and show the recipes that come with localtune.",
+    "schema": "JSON Schema of a recipe, for editors.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command when it is named; help needs only the summaries."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, function = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"localtune.cli.{module}"), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(SUMMARIES.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="localtune %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def localtune(debug: bool) -> None:
+    """Fine-tune a language model on your own machine, and chat with exactly the model you trained."""
+    if debug:
+        os.environ["LOCALTUNE_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        code = localtune.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except LocaltuneError as error:
+        if os.environ.get("LOCALTUNE_DEBUG"):
+            raise
+        click.echo(str(error), err=True)
+        code = error.exit_code
+    except OSError as error:
+        if os.environ.get("LOCALTUNE_DEBUG"):
+            raise
+        click.echo(f"error[system]: {error.filename or ''}  {error.strerror or error}".replace(":   ", ": "), err=True)
+        code = 4 if error.errno == 28 else 3
+    sys.exit(code if isinstance(code, int) else 0)

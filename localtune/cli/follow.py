@@ -1,0 +1,144 @@
+"""Following a run: a live display in a terminal, one line per report elsewhere, JSON lines for programs.
+
+It only reads the run folder. Ctrl+C ends the viewer or, asked for, the run; the run itself belongs to its supervisor.
+"""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from localtune.cli.show import duration, event_lines, speed, step_line
+from localtune.events import Event, Failed, Step, to_json
+from localtune.memory import gigabytes
+from localtune.runs.folder import Run, Status
+
+POLL = 0.2
+"""Seconds between two looks at the folder."""
+ENDED = ("done", "stopped", "failed", "crashed")
+
+
+@dataclass
+class Reports:
+    """Lines for a stream without a terminal: an update now and then, everything else at once."""
+
+    every: float = 5.0
+    """Seconds between two lines of updates, at least."""
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    last: float = 0.0
+
+    def remaining(self, step: Step) -> float | None:
+        """Seconds to the end at the pace of the last 50 updates; None for the first ten."""
+        self.recent.append(step.seconds)
+        if len(self.recent) < 10:
+            return None
+        return sum(self.recent) / len(self.recent) * (step.steps - step.step)
+
+    def show(self, event: Event) -> None:
+        """Print `event` on stderr if it is due."""
+        if isinstance(event, Step):
+            remaining = self.remaining(event)
+            if time.monotonic() - self.last < self.every and event.applied and event.step != event.steps:
+                return
+            self.last = time.monotonic()
+            click.echo(step_line(event, remaining), err=True)
+        for line in event_lines(event):
+            click.echo(line, err=True)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class Live(Reports):
+    """A bar at the bottom of a terminal, and the lines of everything else above it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console(stderr=True, highlight=False)
+        columns = (TextColumn("step {task.fields[at]}"), BarColumn(), TextColumn("{task.fields[numbers]}"))
+        self.progress = Progress(*columns, console=self.console, transient=True)
+        self.task: TaskID | None = None
+
+    def show(self, event: Event) -> None:
+        """Move the bar, or print above it."""
+        if not isinstance(event, Step):
+            for line in event_lines(event):
+                self.console.print(line, markup=False, soft_wrap=True)
+            return
+        remaining = self.remaining(event)
+        eta = f"  eta {duration(remaining)}" if remaining is not None else ""
+        numbers = (
+            f"loss {event.loss:.3f}  lr {event.learning_rate:.1e}  {speed(event):,.0f} tok/s  "
+            f"{gigabytes(event.peak_bytes)}{eta}"
+        )
+        if self.task is None:
+            self.progress.start()
+            self.task = self.progress.add_task("", total=event.steps, at="", numbers="")
+        at = f"{event.step}/{event.steps}"
+        self.progress.update(self.task, completed=event.step, at=at, numbers=numbers)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self.progress.stop()
+
+
+class Lines(Reports):
+    """Every event as JSON on stdout."""
+
+    def show(self, event: Event) -> None:
+        """Print `event`."""
+        click.echo(to_json(event))
+
+
+def watch(run: Run, offset: int = 0) -> Iterator[Event]:
+    """Every event from byte `offset` on, until the run has ended."""
+    while True:
+        ended = run.status().state in ENDED
+        for event, behind in run.read_events(offset):
+            offset = behind
+            yield event
+        if ended:
+            return
+        time.sleep(POLL)
+
+
+def follow(run: Run, *, as_json: bool, offset: int = 0) -> Status:
+    """Show the run until it ends; returns its last status."""
+    shown = Lines() if as_json else Live() if sys.stderr.isatty() else Reports()
+    failed = False
+    try:
+        for event in watch(run, offset):
+            shown.show(event)
+            failed = isinstance(event, Failed)
+    finally:
+        shown.close()
+    status = run.status()
+    if status.state == "crashed" and not failed:
+        fix = f"localtune run --resume {run.name}"
+        click.echo(f"error[run.crashed]: {run.name}  {status.detail}\n  fix: {fix}", err=True)
+    return status
+
+
+def exit_code(status: Status) -> int:
+    """What the command that followed a run ends with."""
+    if status.exit_code is not None and status.exit_code >= 0:
+        return status.exit_code
+    return 1
+
+
+def ask_on_interrupt(run: Run) -> bool:
+    """After Ctrl+C: True when the run was asked to save and stop, False when it goes on without a viewer."""
+    if sys.stdin.isatty():
+        question = "\nstop and save (s), or leave it running (l)?"
+        answer = click.prompt(question, type=click.Choice(["s", "l"]), default="s", err=True)
+        if answer == "l":
+            click.echo(f"it goes on; localtune tail {run.name}", err=True)
+            return False
+    run.request("stop")
+    click.echo("saving a checkpoint …", err=True)
+    return True

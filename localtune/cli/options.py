@@ -1,0 +1,54 @@
+"""Arguments that several verbs share: a recipe or a data file, a model, and settings."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from localtune import recipe
+from localtune.errors import InputError, Problem
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def recipe_arguments(*, required: bool = True) -> Callable[[Command], Command]:
+    """SOURCE, -m, --set and --backend."""
+
+    def decorate(command: Command) -> Command:
+        for option in (
+            click.option("--backend", help="What computes: auto or torch."),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting: train.epochs=1."),
+            click.option("-m", "--model", help="Hub id or folder; wins over the recipe's."),
+            click.argument("source", metavar="RECIPE|DATA", required=required),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def read_recipe(
+    source: str | None, model: str | None, overrides: tuple[str, ...], backend: str | None, name: str | None = None
+) -> recipe.Loaded:
+    """The recipe a command line asks for."""
+    if source is None:
+        raise InputError(Problem("recipe.missing", "no recipe or data file was named", fix="localtune recipes"))
+    flags = [f"{key}={json.dumps(value)}" for key, value in (("backend", backend), ("name", name)) if value]
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        flags += [f"model={json.dumps(_from_here(model))}"] if model else []
+        return recipe.load(path, [*overrides, *flags], os.environ, recipe.user_config_path())
+    return recipe.from_data(path, model, [*overrides, *flags], os.environ, recipe.user_config_path())
+
+
+def _from_here(model: str) -> str:
+    """A folder named on the command line lies where the user stands, not where the recipe does."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def to_json(value: object) -> str:
+    """A result for a program."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

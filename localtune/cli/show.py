@@ -1,0 +1,107 @@
+"""Events, plans and runs as lines for people."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+from localtune.errors import safe
+from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Match, Phase, Sample, Step, Unknown, Warn
+from localtune.memory import gigabytes
+from localtune.plan import Plan
+from localtune.settings import Recipe
+
+
+def duration(seconds: float) -> str:
+    """`seconds` as a person says it: 9s, 14m36s, 2h05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def speed(step: Step) -> float:
+    """Real tokens per second of one update."""
+    return step.tokens / step.seconds if step.seconds else 0.0
+
+
+def step_line(step: Step, remaining: float | None) -> str:
+    """One update on one line."""
+    eta = f" eta {duration(remaining)}" if remaining is not None else ""
+    refused = "" if step.applied else " NOT APPLIED"
+    return (
+        f"step {step.step}/{step.steps} loss {step.loss:.3f}{refused} lr {step.learning_rate:.2e} "
+        f"grad {step.gradient_norm:.2f} {speed(step):,.0f} tok/s mem {gigabytes(step.peak_bytes)}{eta}"
+    )
+
+
+def event_lines(event: Event) -> Iterator[str]:
+    """What is said of an event, but for updates."""
+    match event:
+        case Phase(name=name, detail=detail):
+            yield f"{name}  {safe(detail)}"
+        case Evaluation():
+            yield _evaluation_line(event)
+        case Match():
+            name = f" ({event.group})" if event.group else ""
+            share = event.exact / event.rows
+            yield f"{event.who}  exact match{safe(name)} {event.exact}/{event.rows} = {share:.1%}"
+        case Sample():
+            yield f"sample at step {event.step}"
+            yield from (f"  {who:<6}{safe(text, 300)}" for who, text in _sides(event))
+        case Checkpoint():
+            yield f"checkpoint {event.folder} saved ({event.size / 1e6:.1f} MB, {event.seconds:.1f} s)"
+        case Warn():
+            yield f"warning[{event.code}]: {safe(event.text)}"
+        case Done():
+            yield from _done_lines(event)
+        case Failed():
+            yield from (safe(line) for line in event.text.splitlines())
+        case Step() | Unknown():
+            return
+
+
+def _sides(event: Sample) -> Sequence[tuple[str, str]]:
+    return (("user", event.prompt), ("base", event.base), ("tuned", event.tuned))
+
+
+def _evaluation_line(event: Evaluation) -> str:
+    best = "  best so far" if event.best else ""
+    loss = f"loss {event.loss:.4f} perplexity {math.exp(min(event.loss, 50)):.3f}"
+    return f"{event.split} at step {event.step}  {loss} accuracy {event.accuracy:.1%}{best}"
+
+
+def _done_lines(event: Done) -> Iterator[str]:
+    best = f", best at step {event.best_step}" if event.best_step else ""
+    yield f"ended at step {event.step} ({event.reason}){best} after {duration(event.seconds)}"
+    if event.peak_bytes:
+        error = event.planned_bytes / event.peak_bytes - 1
+        planned = gigabytes(event.planned_bytes)
+        yield f"memory  peak {gigabytes(event.peak_bytes)}, planned {planned} ({error:+.0%})"
+
+
+def plan_lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
+    """The plan as a person reads it."""
+    share = plan.trainable / plan.parameters
+    yield f"model    {safe(recipe.model)}  {plan.parameters / 1e6:,.1f} M parameters on {plan.device.name}"
+    yield f"         {plan.device.reason}"
+    yield (
+        f"trains   {recipe.train.method}: {plan.trainable:,} weights ({share:.1%}), base in {plan.precision.storage}, "
+        f"computes in {plan.precision.compute}"
+    )
+    yield (
+        f"rows     {plan.train_rows:,} to train, {plan.valid_rows:,} to validate, {plan.test_rows:,} to test; "
+        f"{plan.cut:,} cut, {plan.dropped:,} dropped"
+    )
+    learned = plan.learned / plan.tokens if plan.tokens else 0
+    yield f"tokens   {plan.tokens:,} per epoch, {plan.learned:,} learned ({learned:.0%})"
+    yield (
+        f"steps    {plan.schedule.steps:,} = {plan.epochs:.3g} epochs x {plan.train_rows:,} rows / {plan.batch_size}; "
+        f"learning rate {plan.schedule.peak:g} {plan.schedule.shape}, warm-up {plan.schedule.warmup}"
+    )
+    yield f"batches  at most {plan.rows} rows x {plan.row_tokens:,} tokens at once, checkpointing {plan.checkpointing}"
+    fits = "fits" if plan.fits else "DOES NOT FIT"
+    yield f"memory   {gigabytes(plan.memory_needed)} of {gigabytes(plan.memory_limit)}: {fits} (estimate)"
+    for item in plan.memory:
+        yield f"  {gigabytes(item.size):>9}  {item.name}: {item.why}"
+    yield f"disk     {gigabytes(plan.disk)} at most"

@@ -1,0 +1,100 @@
+"""One run as its folder says it: recipe, plan, model, tokens, and how its sessions are opened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from localtune.adapter import Full, Nothing, Trainable
+from localtune.backend import Backend, Sampling, Session
+from localtune.batch import Batch, Segment
+from localtune.data.packing import micro_batches
+from localtune.data.prepare import Prepared, load, read_tests
+from localtune.data.tokenizer import Tokenizer
+from localtune.errors import InputError, Problem
+from localtune.model import ModelFiles, resolve
+from localtune.objectives import SFT
+from localtune.plan import Plan, from_json, optimizer_of, trainable_of
+from localtune.recipe import load as load_recipe
+from localtune.runs.files import is_complete, read_json
+from localtune.runs.folder import Run
+from localtune.settings import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything the run folder says."""
+
+    run: Run
+    recipe: Recipe
+    plan: Plan
+    model: ModelFiles
+    tokenizer: Tokenizer
+    prepared: Prepared
+
+    @property
+    def trainable(self) -> Trainable:
+        """What trains."""
+        return trainable_of(self.recipe)
+
+    @property
+    def sampling(self) -> Sampling:
+        """Greedy answers that end where the training rows end."""
+        return Sampling(self.prepared.stop_ids(self.model.stop_ids), self.recipe.watch.answer_tokens)
+
+    def batches(self, segments: Sequence[Segment]) -> list[Batch]:
+        """`segments` packed as they are in training."""
+        data, train = self.recipe.data, self.recipe.train
+        return micro_batches(segments, data.max_tokens, self.plan.rows, packed=train.pack) if segments else []
+
+    def open(self, backend: Backend) -> Session:
+        """The session that trains."""
+        return backend.open(
+            self.model,
+            self.trainable,
+            None,
+            precision=self.plan.precision,
+            objective=SFT,
+            optimizer=optimizer_of(self.recipe),
+            memory=self.plan.memory_spec(),
+            seed=self.recipe.train.seed,
+        )
+
+    def open_product(self, backend: Backend) -> Session:
+        """The session that answers with what this run made. Raises `InputError` when it has made nothing yet."""
+        full = isinstance(self.trainable, Full)
+        product = self.run.model if full else self.run.adapter
+        if not is_complete(product):
+            fix = f"localtune run --resume {self.run.name}"
+            raise InputError(Problem("run.unfinished", "this run has no product yet", where=self.run.name, fix=fix))
+        model = resolve(str(product), self.run.folder, offline=True) if full else self.model
+        return self._answering(backend, model, Nothing() if full else self.trainable, None if full else product)
+
+    def open_base(self, backend: Backend) -> Session:
+        """The session that answers with the base model."""
+        return self._answering(backend, self.model, Nothing(), None)
+
+    def _answering(self, backend: Backend, model: ModelFiles, trainable: Trainable, start: Path | None) -> Session:
+        memory, seed = self.plan.memory_spec(), self.recipe.train.seed
+        precision = self.plan.precision
+        return backend.open(
+            model, trainable, start, precision=precision, objective=None, optimizer=None, memory=memory, seed=seed
+        )
+
+
+def read_job(run: Run) -> Job:
+    """The job of a run folder. Raises `InputError` for one that is damaged."""
+    recipe = load_recipe(run.resolved, environ={}, user_config=None).recipe
+    model = resolve(recipe.model, run.folder, offline=True)
+    plan = from_json(read_json(run.plan))
+    return Job(run, recipe, plan, model, Tokenizer(model.folder), load(run.data))
+
+
+def with_tests(job: Job, data: Path | None) -> Job:
+    """The job with the test rows of another file; without one, its own. Raises `InputError` when there are none."""
+    if data is not None:
+        tests = read_tests(job.recipe.data, data, job.tokenizer, learn=job.recipe.train.learn)
+        return replace(job, prepared=replace(job.prepared, tests=tests))
+    if not job.prepared.tests:
+        fix = f"localtune eval {job.run.name} --data test.jsonl"
+        raise InputError(Problem("data.no-tests", "this run has no test rows", where=job.run.name, fix=fix))
+    return job

@@ -1,0 +1,230 @@
+"""What a run will be, decided before it starts: updates, precision, micro-batches, memory, disk.
+
+Counts are exact: the rows are tokenised by then. Memory is the estimate of `memory.py`. What does not fit is a
+`ResourceError` with settings that do.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from localtune.adapter import TARGET_SETS, Full, Lora, Trainable
+from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, Settings
+from localtune.batch import Segment
+from localtune.data.order import total_updates, updates_per_epoch
+from localtune.data.prepare import Prepared
+from localtune.errors import Problem, ResourceError
+from localtune.memory import Item, Load, gigabytes, largest, memory_items, trainable_count
+from localtune.model import ModelFiles
+from localtune.objectives import SFT
+from localtune.schedule import Schedule, warmup_steps
+from localtune.settings import Recipe, TrainSettings
+
+ROW_TOKENS = {"cpu": 2048, "cuda": 16384, "metal": 8192, "none": 2048}
+"""Tokens of a micro-batch beyond which more rows bring no speed."""
+LOSS_CHUNK = 1024
+LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every decision and figure of a run."""
+
+    schedule: Schedule
+    epochs: float
+    batch_size: int
+    train_rows: int
+    valid_rows: int
+    test_rows: int
+    tokens: int
+    """Training tokens of one epoch."""
+    learned: int
+    """Targets of one epoch."""
+    cut: int
+    dropped: int
+    rows: int
+    """Packed rows per micro-batch."""
+    row_tokens: int
+    """Length of the longest row."""
+    precision: Precision
+    checkpointing: Literal["none", "blocks"]
+    trainable: int
+    """Weights that train."""
+    parameters: int
+    memory: tuple[Item, ...]
+    memory_limit: int
+    disk: int
+    """Bytes the run folder needs at most."""
+    device: Device
+
+    @property
+    def memory_needed(self) -> int:
+        """Bytes at the peak, as estimated."""
+        return sum(item.size for item in self.memory)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the estimate is within the limit."""
+        return self.memory_needed <= self.memory_limit
+
+    def memory_spec(self) -> MemorySpec:
+        """What the backend is told."""
+        return MemorySpec(self.memory_limit, self.checkpointing, LOSS_CHUNK)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of plan.json."""
+        return asdict(self) | {"memory_needed": self.memory_needed}
+
+
+def from_json(value: dict[str, Any]) -> Plan:
+    """The inverse of `Plan.to_json`."""
+    value = {key: entry for key, entry in value.items() if key not in ("format", "memory_needed")}
+    value["schedule"] = Schedule(**value["schedule"])
+    value["precision"] = Precision(**value["precision"])
+    value["memory"] = tuple(Item(**item) for item in value["memory"])
+    value["device"] = Device(**value["device"] | {"dtypes": tuple(value["device"]["dtypes"])})
+    return Plan(**value)
+
+
+def trainable_of(recipe: Recipe) -> Trainable:
+    """What the recipe trains."""
+    if recipe.train.method == "full":
+        return Full()
+    lora = recipe.lora
+    targets = TARGET_SETS[lora.targets] if isinstance(lora.targets, str) else tuple(lora.targets)
+    return Lora(lora.rank, lora.alpha, lora.dropout, targets, lora.dora, lora.rslora)
+
+
+def optimizer_of(recipe: Recipe) -> OptimizerSpec:
+    """How the recipe updates."""
+    return OptimizerSpec(recipe.train.optimizer, weight_decay=recipe.train.weight_decay, clip=recipe.train.clip)
+
+
+def settings_of(recipe: Recipe, plan: Plan) -> Settings:
+    """The part of the plan that a backend must be able to train exactly."""
+    return Settings(
+        trainable_of(recipe),
+        plan.precision,
+        SFT,
+        optimizer_of(recipe),
+        plan.memory_spec(),
+        recipe.data.max_tokens,
+        recipe.train.pack,
+    )
+
+
+def make_plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device) -> Plan:
+    """The plan with the most rows per micro-batch that fits, else the smallest one; `fits` tells which."""
+    plans = _candidates(recipe, model, prepared, device)
+    plan = next(plans)
+    for candidate in plans:
+        if plan.fits:
+            break
+        plan = candidate
+    return plan
+
+
+def check_fits(plan: Plan, recipe: Recipe, model: ModelFiles, prepared: Prepared, disk_free: int) -> None:
+    """Raise `ResourceError` with numbers and settings that fit where memory or disk do not suffice."""
+    if plan.disk > disk_free:
+        what = f"needs {gigabytes(plan.disk)} of disk, {gigabytes(disk_free)} are free"
+        fix = "free some space, or set LOCALTUNE_RUNS to a folder on another disk"
+        raise ResourceError(Problem("disk.plan", what, fix=fix))
+    if plan.fits:
+        return
+    big = largest(plan.memory)
+    limit = f"{gigabytes(plan.memory_limit)} may be used on {plan.device.name}"
+    raise ResourceError(
+        Problem(
+            "memory.plan",
+            f"needs {gigabytes(plan.memory_needed)}, {limit}",
+            evidence=f"largest: {big.name} {gigabytes(big.size)} ({big.why})",
+            fix=_fixes(plan, recipe, model, prepared) or "a smaller model with -m",
+        )
+    )
+
+
+def _fixes(plan: Plan, recipe: Recipe, model: ModelFiles, prepared: Prepared) -> str:
+    """Single settings that make it fit, each with the memory it then needs."""
+    smaller = recipe.data.max_tokens // 2
+    changes: list[tuple[str, Recipe]] = [
+        (f"--set data.max_tokens={n}", _changed(recipe, data={"max_tokens": n})) for n in (smaller, smaller // 2)
+    ]
+    changes += [
+        (f"--set train.{key}={value}", _changed(recipe, train={key: value}))
+        for key, value in (("rows", 1), ("checkpointing", "blocks"), ("method", "lora"), ("method", "qlora"))
+        if getattr(recipe.train, key) != value
+    ]
+    fixes = []
+    for text, changed in changes:
+        other = make_plan(changed, model, prepared, plan.device)
+        if other.fits:
+            fixes.append(f"{text} ({gigabytes(other.memory_needed)})")
+    return "   or   ".join(fixes[:3])
+
+
+def _changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
+    parts = {name: getattr(recipe, name).model_copy(update=values) for name, values in sections.items()}
+    return recipe.model_copy(update=parts)
+
+
+def _candidates(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device) -> Iterator[Plan]:
+    train = recipe.train
+    row_tokens = _row_tokens(prepared.train, recipe)
+    most = max(1, min(train.batch_size, ROW_TOKENS[device.kind] // row_tokens))
+    rows = (
+        [train.rows] if train.rows != "auto" else sorted({most, max(1, most // 2), max(1, most // 4), 1}, reverse=True)
+    )
+    for blocks in ("none", "blocks") if train.checkpointing == "auto" else (train.checkpointing,):
+        for count in rows:
+            yield _plan(recipe, model, prepared, device, Load(count, row_tokens, LOSS_CHUNK, blocks == "blocks"))
+
+
+def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device, load: Load) -> Plan:
+    train, trainable, precision = recipe.train, trainable_of(recipe), _precision(recipe.train, device)
+    count = trainable_count(model, trainable)
+    updates = total_updates(len(prepared.train), train.batch_size, epochs=train.epochs, steps=train.steps)
+    rate = LEARNING_RATES[train.method] if train.learning_rate == "auto" else train.learning_rate
+    limit = int(device.memory_limit * 0.9) if train.memory_limit == "auto" else train.memory_limit
+    return Plan(
+        schedule=Schedule(train.schedule, rate, updates, warmup_steps(train.warmup, updates)),
+        epochs=updates / updates_per_epoch(len(prepared.train), train.batch_size),
+        batch_size=train.batch_size,
+        train_rows=len(prepared.train),
+        valid_rows=len(prepared.valid),
+        test_rows=len(prepared.tests),
+        tokens=sum(len(segment.tokens) for segment in prepared.train),
+        learned=sum(segment.targets for segment in prepared.train),
+        cut=prepared.report.cut,
+        dropped=prepared.report.dropped,
+        rows=load.rows,
+        row_tokens=load.tokens,
+        precision=precision,
+        checkpointing="blocks" if load.checkpointing else "none",
+        trainable=count,
+        parameters=model.parameters,
+        memory=tuple(memory_items(model, trainable, precision, device, load)),
+        memory_limit=limit,
+        disk=_disk(count, prepared),
+        device=device,
+    )
+
+
+def _precision(train: TrainSettings, device: Device) -> Precision:
+    fast = "bfloat16" if device.dtypes[0] == "bfloat16" else "float32"
+    compute = fast if train.precision == "auto" else train.precision
+    storage = {"qlora": "nf4", "full": "float32", "lora": compute}[train.method]
+    return Precision(storage, compute)  # type: ignore[arg-type]
+
+
+def _row_tokens(segments: list[Segment], recipe: Recipe) -> int:
+    """Length of the longest row that an update can pack, rounded as batches are."""
+    lengths = sorted((len(segment.tokens) for segment in segments), reverse=True)
+    longest = sum(lengths[: recipe.train.batch_size]) if recipe.train.pack else lengths[0]
+    return -(-min(recipe.data.max_tokens, longest) // 8) * 8
+
+
+def _disk(trainable: int, prepared: Prepared) -> int:
+    """Four checkpoints (two, the best, one being written) of weights and moments, the product, the tokens, 20 MB."""
+    tokens = sum(len(segment.tokens) for segment in [*prepared.train, *prepared.valid])
+    return 4 * 12 * trainable + 4 * trainable + 8 * tokens + 20 * 10**6

@@ -1,0 +1,130 @@
+"""One run's folder: the names in it, its state as a reader sees it, and requests to the process that trains.
+
+The folder is the only channel between who trains and who watches. Only the holder of the lock writes, but for
+`control/`, where a viewer leaves requests.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from localtune.errors import InputError, Problem
+from localtune.events import Event, read_events, to_json
+from localtune.runs.files import append_line, read_json, write_json
+from localtune.runs.process import ProcessId
+
+State = Literal["starting", "running", "done", "stopped", "failed", "crashed", "stalled"]
+Request = Literal["stop", "stop-now", "save"]
+STALLED_AFTER = 60.0
+"""Seconds without a heartbeat of a process that lives."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `status.json` says."""
+
+    state: State
+    step: int
+    steps: int
+    supervisor: ProcessId
+    worker: ProcessId | None
+    heartbeat: float
+    """Seconds since 1970."""
+    exit_code: int | None = None
+    detail: str = ""
+
+    def seen(self, now: float) -> "Status":
+        """This status as a reader at time `now` must take it: a dead process has crashed, a silent one stalled."""
+        if self.state not in ("starting", "running"):
+            return self
+        if not self.supervisor.alive:
+            return replace(self, state="crashed", detail="its process is gone")
+        if now - self.heartbeat > STALLED_AFTER:
+            return replace(self, state="stalled", detail=f"silent for {now - self.heartbeat:.0f} s")
+        return self
+
+
+class _File:
+    """A name in a run folder, as a path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "Run", owner: type) -> Path:
+        return run.folder / self.name
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one run and the names in it."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Name with its time stamp, unique among the runs."""
+        return self.folder.name
+
+    recipe = _File("recipe.yaml")
+    """As it was given."""
+    resolved = _File("resolved.yaml")
+    """With every default, absolute paths and the model's revision: a recipe that runs."""
+    environment = _File("environment.json")
+    """Versions, device, and the hashes of what went in."""
+    plan = _File("plan.json")
+    status_file = _File("status.json")
+    events = _File("events.jsonl")
+    log = _File("log.txt")
+    data = _File("data")
+    """Tokenised rows: what is trained on, whatever becomes of the user's file."""
+    checkpoints = _File("checkpoints")
+    adapter = _File("adapter")
+    model = _File("model")
+    evaluation = _File("eval.json")
+    control = _File("control")
+
+    def status(self) -> Status:
+        """What the run does now, as far as a reader can tell."""
+        value = read_json(self.status_file)
+        try:
+            value["supervisor"] = ProcessId(**value["supervisor"])
+            value["worker"] = ProcessId(**value["worker"]) if value["worker"] else None
+            del value["format"]
+            status = Status(**value)
+        except (KeyError, TypeError) as error:
+            raise InputError(Problem("run.unreadable", f"not a status: {error}", where=str(self.status_file))) from None
+        return status.seen(time.time())
+
+    def write_status(self, status: Status, *, durable: bool = True) -> None:
+        """Replace `status.json`; a heartbeat need not be durable."""
+        write_json(self.status_file, asdict(status), durable=durable)
+
+    def record(self, event: Event) -> None:
+        """Append `event` to `events.jsonl`."""
+        append_line(self.events, to_json(event))
+
+    def read_events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
+        """Events from byte `offset`, each with the offset behind it."""
+        return read_events(self.events, offset)
+
+    def truncate_events(self, offset: int) -> None:
+        """Forget what was recorded behind byte `offset`."""
+        if self.events.exists():
+            os.truncate(self.events, offset)
+
+    def request(self, what: Request) -> None:
+        """Ask the process that trains for something; it looks at every update."""
+        self.control.mkdir(exist_ok=True)
+        (self.control / what).touch()
+
+    def requests(self) -> set[Request]:
+        """What has been asked for and not been answered."""
+        present = set(os.listdir(self.control)) if self.control.is_dir() else set()
+        return {name for name in get_args(Request) if name in present}
+
+    def answer(self, what: Request) -> None:
+        """Take a request away: it is done."""
+        (self.control / what).unlink(missing_ok=True)

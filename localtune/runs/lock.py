@@ -1,0 +1,60 @@
+"""One writer per run folder, by a lock of the operating system: free again the moment its holder is gone."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from localtune.errors import InputError, Problem
+
+LOCK_FILE = "lock"
+
+
+class RunLock:
+    """Held while a process owns the run folder; a context manager. Entering raises `InputError` naming the owner."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK_FILE
+
+    def __enter__(self) -> "RunLock":
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _lock(self._descriptor)
+        except OSError:
+            os.close(self._descriptor)
+            raise InputError(_owned(self.path)) from None
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        os.write(self._descriptor, json.dumps({"format": 1, "pid": os.getpid()}).encode())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+
+
+def _owned(path: Path) -> Problem:
+    try:
+        owner = f"process {json.loads(path.read_text(encoding='utf-8'))['pid']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        owner = "another process"
+    what = f"this run is owned by {owner}, which is still running"
+    name = path.parent.name
+    return Problem(
+        "run.owned", what, where=str(path.parent), fix=f"localtune tail {name}    or   localtune stop {name}"
+    )
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the content, which others read
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from localtune.adapter import Lora
 from localtune.backend import Sampling, Session, load_backend
-from localtune.data.prepare import TestItem
+from localtune.data.prepared import TestItem
 from localtune.data.tokenizer import Tokenizer
 from localtune.events import Evaluation, Match
 from localtune.job import Job
@@ -41,7 +41,7 @@ def exact_matches(
 ) -> Iterator[Match]:
     """One `Match` of `who` (base or tuned) for all test rows, and one per group where rows have groups."""
     began = time.monotonic()
-    said = answers(session, tokenizer, [test.prompt for test in tests], sampling, adapter=adapter)
+    said = answers(session, tokenizer, [test.prompt.tolist() for test in tests], sampling, adapter=adapter)
     seconds = time.monotonic() - began
     rows = Counter(group for test in tests for group in {"", test.group})
     exact = Counter(
@@ -58,7 +58,7 @@ def evaluate_tests(
     job: Job, session: Session, who: str, step: int, *, adapter: bool = True
 ) -> Iterator[Evaluation | Match]:
     """Loss, then exact match, on the test rows; `who` is base or tuned."""
-    tests, began = job.prepared.tests, time.monotonic()
+    tests, began = job.prepared.test, time.monotonic()
     result = score(session, job.batches([test.segment for test in tests]), adapter=adapter)
     seconds = time.monotonic() - began
     yield Evaluation(step, f"test, {who}", result.loss, result.targets, result.accuracy, False, seconds)

@@ -8,7 +8,7 @@ from localtune.adapter import Full, Nothing, Trainable
 from localtune.backend import Backend, Sampling, Session
 from localtune.batch import Batch, Segment
 from localtune.data.packing import micro_batches
-from localtune.data.prepare import Prepared, load, read_tests
+from localtune.data.prepare import Prepared, load, prepare
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles, resolve
@@ -39,7 +39,9 @@ class Job:
     @property
     def sampling(self) -> Sampling:
         """Greedy answers that end where the training rows end."""
-        return Sampling(self.prepared.stop_ids(self.model.stop_ids), self.recipe.watch.answer_tokens)
+        turn, eos = self.prepared.report.end_of_turn, self.tokenizer.eos_id
+        ends = {self.tokenizer.id_of(turn)} if turn else {eos} if eos is not None else set()
+        return Sampling(tuple(sorted({*self.model.stop_ids, *ends})), self.recipe.watch.answer_tokens)
 
     def batches(self, segments: Sequence[Segment]) -> list[Batch]:
         """`segments` packed as they are in training."""
@@ -92,9 +94,11 @@ def read_job(run: Run) -> Job:
 def with_tests(job: Job, data: Path | None) -> Job:
     """The job with the test rows of another file; without one, its own. Raises `InputError` when there are none."""
     if data is not None:
-        tests = read_tests(job.recipe.data, data, job.tokenizer, learn=job.recipe.train.learn)
-        return replace(job, prepared=replace(job.prepared, tests=tests))
-    if not job.prepared.tests:
+        settings = job.recipe.data.model_copy(update={"train": str(data), "valid": "none", "test": str(data)})
+        learn, seed, rows = job.recipe.train.learn, job.recipe.train.seed, job.model.config.vocabulary
+        read = prepare(settings, job.tokenizer, learn=learn, seed=seed, base=data.parent, vocabulary=rows)
+        return replace(job, prepared=replace(job.prepared, test=read.test))
+    if not job.prepared.test:
         fix = f"localtune eval {job.run.name} --data test.jsonl"
         raise InputError(Problem("data.no-tests", "this run has no test rows", where=job.run.name, fix=fix))
     return job

@@ -6,6 +6,9 @@ from typing import Any
 
 from localtune.errors import InputError, Problem
 
+DEPTH = 32
+"""Objects and lists inside each other."""
+
 
 def read_object(path: Path, limit: int = 1_000_000) -> dict[str, Any]:
     """The object in the file `path`, at most `limit` bytes. Raises `InputError` (code model.json) otherwise."""
@@ -16,7 +19,9 @@ def read_object(path: Path, limit: int = 1_000_000) -> dict[str, Any]:
         raise _refusal(path.name, f"cannot be read: {error.strerror}") from None
     if len(content) > limit:
         raise _refusal(path.name, f"is larger than {limit:,} bytes")
-    return parse_object(content, path.name)
+    found = parse_object(content, path.name)
+    _check_depth(found, path.name)
+    return found
 
 
 def parse_object(content: bytes, name: str) -> dict[str, Any]:
@@ -34,6 +39,16 @@ def parse_object(content: bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _refusal(name, "does not hold a JSON object")
     return value
+
+
+def _check_depth(value: Any, name: str) -> None:
+    level = [value]
+    for _ in range(DEPTH):
+        groups = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for group in groups for item in group]
+        if not level:
+            return
+    raise _refusal(name, f"is nested deeper than {DEPTH}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from localtune.model import ModelFiles, fingerprint, resolve
 from localtune.plan import Plan, check_fits, make_plan
 from localtune.probe import choose
 from localtune.recipe import Loaded, dump
-from localtune.runs.files import new_folder, write_bytes, write_json
+from localtune.runs.files import new_folder, sha256, write_bytes, write_json
 from localtune.runs.folder import Run
 from localtune.runs.store import free_path, root
 from localtune.settings import Recipe
@@ -44,12 +44,12 @@ def make_ready(loaded: Loaded, say: Callable[[str], None]) -> Ready:
     """Resolve, tokenise, probe and plan; `say` is told each phase. Raises the errors of each part."""
     recipe = loaded.recipe
     say(f"model {recipe.model}")
-    model = resolve(recipe.model, loaded.folder)
+    model = resolve(recipe.model, loaded.base)
     say(f"data {recipe.data.train}")
     prepared = prepare(
         recipe.data,
         Tokenizer(model.folder),
-        base=loaded.folder,
+        base=loaded.base,
         learn=recipe.train.learn,
         seed=recipe.train.seed,
         samples=recipe.watch.samples,
@@ -70,7 +70,7 @@ def check(ready: Ready) -> None:
 
 def create_run(ready: Ready) -> Run:
     """The folder of a new run."""
-    path = free_path(str(ready.loaded.recipe.name))
+    path = free_path(ready.loaded.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(path) as folder:
         run = Run(folder)
@@ -109,7 +109,7 @@ def _pinned(ready: Ready) -> Recipe:
     loaded, model = ready.loaded, ready.model
     data = loaded.recipe.data
     paths = {
-        key: str((loaded.folder / value).resolve())
+        key: str((loaded.base / value).resolve())
         for key, value in (("train", data.train), ("valid", data.valid), ("test", data.test))
         if value not in (None, "auto", "none")
     }
@@ -126,8 +126,14 @@ def _environment(ready: Ready) -> dict[str, object]:
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "device": asdict(device),
         "model": {"name": ready.model.name, "revision": ready.model.revision, "sha256": fingerprint(ready.model)},
-        "data": ready.prepared.report.files,
+        "data": {"files": _data_hashes(ready), "tokenizer": ready.prepared.report.tokenizer},
     }
+
+
+def _data_hashes(ready: Ready) -> dict[str, str]:
+    data = ready.loaded.recipe.data
+    names = [name for name in (data.train, data.valid, data.test) if name not in (None, "auto", "none")]
+    return {str(name): sha256(ready.loaded.base / str(name)) for name in names}
 
 
 def _version(package: str) -> str | None:

@@ -16,7 +16,6 @@ from localtune.hub import Download as Download
 from localtune.hub import snapshot
 from localtune.model_config import ModelConfig as ModelConfig
 from localtune.model_config import model_config, read_config, stop_ids
-from localtune.recipe_yaml import read
 from localtune.tensors import TensorInfo as TensorInfo
 from localtune.tensors import read_tensors
 
@@ -86,6 +85,8 @@ def fingerprint(model: ModelFiles) -> dict[str, str]:
 
 def licence(model: ModelFiles) -> str | None:
     """The licence named in the front matter of the model's README.md, such as "apache-2.0"; None if there is none."""
+    from localtune.recipe_yaml import read
+
     try:
         with (model.folder / "README.md").open("rb") as file:
             opening, _, rest = file.read(64_000).replace(b"\r\n", b"\n").partition(b"\n")

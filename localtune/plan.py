@@ -4,7 +4,7 @@ Counts are exact: the rows are tokenised by then. Memory is the estimate of `mem
 `ResourceError` with settings that do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -192,11 +192,11 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
         batch_size=train.batch_size,
         train_rows=len(prepared.train),
         valid_rows=len(prepared.valid),
-        test_rows=len(prepared.tests),
+        test_rows=len(prepared.test),
         tokens=sum(len(segment.tokens) for segment in prepared.train),
         learned=sum(segment.targets for segment in prepared.train),
-        cut=prepared.report.cut,
-        dropped=prepared.report.dropped,
+        cut=prepared.report.train.cut,
+        dropped=prepared.report.losses[0].dropped,
         rows=load.rows,
         row_tokens=load.tokens,
         precision=precision,
@@ -217,7 +217,7 @@ def _precision(train: TrainSettings, device: Device) -> Precision:
     return Precision(storage, compute)  # type: ignore[arg-type]
 
 
-def _row_tokens(segments: list[Segment], recipe: Recipe) -> int:
+def _row_tokens(segments: Sequence[Segment], recipe: Recipe) -> int:
     """Length of the longest row that an update can pack, rounded as batches are."""
     lengths = sorted((len(segment.tokens) for segment in segments), reverse=True)
     longest = sum(lengths[: recipe.train.batch_size]) if recipe.train.pack else lengths[0]

@@ -139,7 +139,7 @@ def _flatten_section(
         if key in known and "." not in name:
             given[key] = Given(value, document, base, inner)
         elif key not in sections() or "." in name:
-            what = f"{key} is not a setting"
+            what = f"{shown(key)[1:-1]} is not a setting"
             yield Problem("recipe.unknown-key", what, document.where(inner, key=True), fix=_nearest(key))
         elif isinstance(value, dict):
             yield from _flatten_section(document, base, value, inner, given)

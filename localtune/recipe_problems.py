@@ -4,6 +4,7 @@ One sentence per value, whichever bound or type it breaks: "train.epochs is 'thr
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from itertools import islice
 from typing import Any, Protocol
 
@@ -35,17 +36,16 @@ class Placed(Protocol):
 def in_words(error: ValidationError, given: Mapping[str, Placed], file: str) -> Iterator[Problem]:
     """One problem per wrong value of `error`, in the order of the declarations."""
     settings = {setting.key: setting for setting in fields()}
-    seen: set[tuple[str, Keys]] = set()
+    wrong: dict[tuple[str, Keys], bool] = {}
     for detail in error.errors(include_url=False, include_context=False):
         setting, rest = _setting(detail["loc"], settings)
-        if setting.key not in given:
-            what = f"{setting.key} is missing: {setting.sentence[0].lower()}{setting.sentence[1:]}"
-            yield Problem("recipe.missing", what, file, fix=f"--set {setting.key}=…, or a line in the recipe")
-            continue
-        inner = _inner(given[setting.key].value, rest)
-        if (setting.key, inner) not in seen:
-            seen.add((setting.key, inner))
-            yield _problem(setting, given[setting.key], inner, is_key=rest[-1:] == ("[key]",))
+        inner = _inner(given[setting.key].value, rest) if setting.key in given else ()
+        wrong.setdefault((setting.key, inner), rest[-1:] == ("[key]",))
+    for (key, inner), is_key in wrong.items():
+        if key not in given:
+            yield _missing(settings[key], file)
+        elif inner or not any(other == key and part for other, part in wrong):
+            yield _problem(settings[key], given[key], inner, is_key=is_key)
 
 
 def first_problems(problems: Iterable[Problem]) -> Iterator[Problem]:
@@ -59,12 +59,18 @@ def first_problems(problems: Iterable[Problem]) -> Iterator[Problem]:
 def shown(value: object, limit: int = 60) -> str:
     """A value for a sentence: text in quotes, null as empty, lists and mappings by name."""
     if isinstance(value, str):
-        return f"'{value if len(value) <= limit else value[: limit - 1] + '…'}'"
+        line = value[:limit].replace("\n", "\\n").replace("\t", "\\t")
+        return f"'{line if len(line) <= limit and len(value) <= limit else line[: limit - 1] + '…'}'"
     if value is None:
         return "empty"
     if isinstance(value, bool):
         return str(value).lower()
     return "a list" if isinstance(value, list) else "a mapping" if isinstance(value, dict) else str(value)
+
+
+def _missing(setting: Setting, file: str) -> Problem:
+    what = f"{setting.key} is missing: {setting.sentence[0].lower()}{setting.sentence[1:]}"
+    return Problem("recipe.missing", what, file, fix=f"--set {setting.key}=…, or a line in the recipe")
 
 
 def _setting(place: tuple[int | str, ...], settings: Mapping[str, Setting]) -> tuple[Setting, tuple[int | str, ...]]:
@@ -80,15 +86,14 @@ def _inner(value: Any, rest: tuple[int | str, ...]) -> Keys:
     path: Keys = ()
     for step in rest:
         if (isinstance(value, list) and isinstance(step, int)) or (isinstance(value, dict) and step in value):
-            value, path = value[step], (*path, step)
+            path = (*path, step)
+            value = _part(value, (step,))
     return path
 
 
 def _problem(setting: Setting, given: Placed, inner: Keys, *, is_key: bool) -> Problem:
-    value: Any = given.value
-    label, expected = setting.key, setting.expected
+    value, label, expected = _part(given.value, inner), setting.key, setting.expected
     for step in inner:
-        value = value[step]
         label = f"entry {step + 1} of {label}" if isinstance(step, int) else f"{label}.{step}"
         expected = _entry(setting)
     if is_key:
@@ -98,6 +103,10 @@ def _problem(setting: Setting, given: Placed, inner: Keys, *, is_key: bool) -> P
     entries = f" of {len(value)}" if isinstance(value, list) else ""
     what = f"{label} is {shown(value)}{entries}; expected {expected}"
     return Problem("recipe.type", what, given.where(inner))
+
+
+def _part(value: Any, inner: Keys) -> Any:
+    return reduce(lambda whole, step: whole[step], inner, value)
 
 
 def _entry(setting: Setting) -> str:

@@ -57,12 +57,11 @@ class Document:
 
     def where(self, path: Path, *, key: bool = False) -> str:
         """`file:line:column` of the value (or key) at `path`, or of the nearest thing around it."""
-        while path:
-            place = self.keys.get(path) if key else self.values.get(path)
-            if place is not None:
-                return f"{self.name}:{place[0]}:{place[1]}"
+        places = self.keys if key else self.values
+        while path and path not in places:
             path = path[:-1]
-        return self.name
+        place = places.get(path)
+        return f"{self.name}:{place[0]}:{place[1]}" if place else self.name
 
 
 def read(data: bytes, name: str) -> Document:

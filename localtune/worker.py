@@ -5,6 +5,7 @@ with 130 (asked to stop) or 143 (SIGTERM) after saving a checkpoint.
 """
 
 import errno
+import shutil
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from localtune.errors import InputError, LocaltuneError, Problem, ResourceError,
 from localtune.evaluate import answers, evaluate_tests, evaluation_of
 from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Phase, Sample, Step, Warn
 from localtune.job import Job, read_job
-from localtune.model import copy_companions
+from localtune.model import FINGERPRINTED, ModelFiles
 from localtune.plan import settings_of
 from localtune.runs import checkpoints
 from localtune.runs.checkpoints import Progress
@@ -132,15 +133,15 @@ def _samples(job: Job, session: Session, step: int) -> Iterator[Event]:
     prompts = job.prepared.samples
     if not prompts:
         return
-    texts = answers(session, job.tokenizer, [ids for _, ids in prompts], job.sampling, adapter=True)
+    texts = answers(session, job.tokenizer, [p.prompt.tolist() for p in prompts], job.sampling, adapter=True)
     before = {event.prompt: event.base for event, _ in job.run.read_events() if isinstance(event, Sample)}
-    for (prompt, _), text in zip(prompts, texts, strict=True):
-        yield Sample(step, prompt, before.get(prompt, text), text)
+    for prompt, text in zip(prompts, texts, strict=True):
+        yield Sample(step, prompt.text, before.get(prompt.text, text), text)
 
 
 def _measure(job: Job, session: Session, who: str, step: int) -> Iterator[Event]:
     """Loss and exact match on the test rows, of the weights as they are now."""
-    tests = job.prepared.tests
+    tests = job.prepared.test
     if not tests:
         return
     yield Phase("evaluating", f"{who} model on {len(tests)} test rows")
@@ -158,9 +159,16 @@ def _finish(job: Job, session: Session, progress: Progress) -> Iterator[Event]:
     with new_folder(target) as folder:
         session.save(folder, state=False)
         if isinstance(job.trainable, Full):
-            copy_companions(job.model, folder)
+            _copy_companions(job.model, folder)
     yield from _measure(job, session, "tuned", step)
     write_json(job.run.evaluation, evaluation_of(job.run, step))
+
+
+def _copy_companions(model: ModelFiles, folder: Path) -> None:
+    """Configuration and tokenizer as they are in the base: the folder is then a model of its own."""
+    for name in FINGERPRINTED:
+        if (model.folder / name).is_file() and not name.endswith(".index.json"):
+            shutil.copyfile(model.folder / name, folder / name)
 
 
 def _worse_than_base(job: Job, progress: Progress) -> Iterator[Event]:

@@ -1,7 +1,7 @@
 """transformers, peft and bitsandbytes, imported late, quietly, and without a connection.
 
 They take seconds to import, so nothing here happens before a model is opened. bitsandbytes asks the package `kernels`
-for code from the hub while it is imported; that import is shut here, so that opening a model downloads and runs nothing.
+for code from the hub while it is imported; that is shut here, so that opening a model downloads and runs nothing.
 """
 
 import logging
@@ -10,37 +10,45 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import ModuleType
+from typing import Any
 
 _QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
 
-def transformers() -> ModuleType:
+def transformers() -> Any:
     """The module `transformers`, with its warnings and progress bars off."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    with _quietly():
+    with quietly():
         import transformers as module
     module.utils.logging.set_verbosity_error()
     module.utils.logging.disable_progress_bar()
     return module
 
 
-def peft() -> ModuleType:
+def peft() -> Any:
     """The module `peft`."""
     transformers()
     _bitsandbytes_if_there()
-    with _quietly():
+    with quietly():
         import peft as module
     return module
 
 
-def bitsandbytes() -> ModuleType:
+def bitsandbytes() -> Any:
     """The module `bitsandbytes`. Raises `ImportError` where it is not installed."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with _quietly(), _no_hub_kernels():
+    with quietly(), _no_hub_kernels():
         import bitsandbytes as module
     return module
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Python warnings off: what they say concerns the libraries, not the person at the screen."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _bitsandbytes_if_there() -> None:
@@ -48,13 +56,6 @@ def _bitsandbytes_if_there() -> None:
         bitsandbytes()
     except ImportError:
         return
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextmanager

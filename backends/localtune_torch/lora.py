@@ -42,7 +42,8 @@ def attach(model: Any, lora: Lora, seed: int, *, autocast: bool) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    adapted = libraries.peft().get_peft_model(model, config)
+    with libraries.quietly():
+        adapted = libraries.peft().get_peft_model(model, config)
     for name, module in _lora_layers(adapted).items():
         # Under autocast the two small products run in the compute type; a float32 copy of their input is not needed.
         module.cast_input_dtype_enabled = not autocast or lora.dora

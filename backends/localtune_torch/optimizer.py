@@ -20,7 +20,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 def adamw(spec: OptimizerSpec, parameters: Iterable[torch.nn.Parameter], device: torch.device) -> torch.optim.AdamW:
     """The optimizer of `spec` over `parameters`. Its learning rate is set at each update."""
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for parameter in parameters:
         (matrices if parameter.ndim > 1 else others).append(parameter)
     groups = [{"params": matrices, "weight_decay": spec.weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -49,7 +50,8 @@ def state_tensors(
     optimizer: torch.optim.AdamW, named: Mapping[str, torch.nn.Parameter]
 ) -> tuple[dict[str, torch.Tensor], dict[str, int]]:
     """Both moments as `name.exp_avg`, `name.exp_avg_sq`, and the number of updates by name."""
-    tensors, steps = {}, {}
+    tensors: dict[str, torch.Tensor] = {}
+    steps: dict[str, int] = {}
     for name, parameter in named.items():
         state = optimizer.state.get(parameter)
         if state:

@@ -43,7 +43,7 @@ def targets(batch: Batch) -> Targets:
     if np.any(batch.segments[rows, columns] == 0) or np.any(positions(batch.segments)[rows, columns] == 0):
         raise ValueError("a target has nothing before it in its own segment")
     offsets = np.cumsum([0, *(len(row) for row in batch.sources)])
-    return Targets(rows, columns, offsets[rows] + batch.segments[rows, columns] - 1)
+    return Targets(rows, columns, offsets[rows] + batch.segments[rows, columns].astype(np.int64) - 1)
 
 
 def check_tokens(tokens: Ints, vocabulary: int) -> None:

@@ -19,7 +19,8 @@ PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose mask transformers restarts with the positions. Convolution and recurrence carry state across."""
 RECURRENT_MODELS = {
     "bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba",
-    "mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2",
+    "mamba2", "minimax", "nemotron_h", "olmo_hybrid", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba",
+    "zamba2",
 }  # fmt: skip
 """Models with such layers, by `model_type`, for configurations that do not list their layers."""
 LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")

@@ -40,8 +40,8 @@ def read_recipe(
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         flags += [f"model={json.dumps(_from_here(model))}"] if model else []
-        return recipe.load(path, [*overrides, *flags], os.environ, recipe.user_config_path())
-    return recipe.from_data(path, model, [*overrides, *flags], os.environ, recipe.user_config_path())
+        return recipe.load(path, [*overrides, *flags], os.environ, recipe.user_config())
+    return recipe.from_data(path, model, [*overrides, *flags], os.environ, recipe.user_config())
 
 
 def _from_here(model: str) -> str:

@@ -3,7 +3,7 @@
 import click
 
 from localtune.cli.options import read_recipe, recipe_arguments, to_json
-from localtune.cli.show import plan_lines
+from localtune.cli.show import plan_lines, report_lines
 from localtune.launch import check, make_ready
 
 
@@ -17,6 +17,6 @@ def plan(source: str, model: str | None, overrides: tuple[str, ...], backend: st
     if as_json:
         click.echo(to_json(ready.plan.to_json()))
     else:
-        for line in [*ready.prepared.report.lines(), *plan_lines(ready.plan, loaded.recipe)]:
+        for line in [*report_lines(ready.prepared.report), *plan_lines(ready.plan, loaded.recipe)]:
             click.echo(line)
     check(ready)

@@ -6,7 +6,7 @@ import click
 
 from localtune.cli.follow import ask_on_interrupt, exit_code, follow
 from localtune.cli.options import read_recipe, recipe_arguments
-from localtune.cli.show import plan_lines
+from localtune.cli.show import plan_lines, report_lines
 from localtune.errors import InputError, Problem
 from localtune.launch import Ready, check, create_run, make_ready, start
 from localtune.runs import checkpoints
@@ -81,9 +81,7 @@ def _follow_to_the_end(chosen: Run, as_json: bool, offset: int) -> None:
 
 
 def _tell(ready: Ready) -> None:
-    for line in ready.prepared.report.lines():
-        _say(line)
-    for line in plan_lines(ready.plan, ready.loaded.recipe):
+    for line in [*report_lines(ready.prepared.report), *plan_lines(ready.plan, ready.loaded.recipe)]:
         _say(line)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from localtune.data.report import Report
 from localtune.errors import safe
 from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Match, Phase, Sample, Step, Unknown, Warn
 from localtune.memory import gigabytes
@@ -78,6 +79,23 @@ def _done_lines(event: Done) -> Iterator[str]:
         error = event.planned_bytes / event.peak_bytes - 1
         planned = gigabytes(event.planned_bytes)
         yield f"memory  peak {gigabytes(event.peak_bytes)}, planned {planned} ({error:+.0%})"
+
+
+def report_lines(report: Report) -> Iterator[str]:
+    """What became of the data, as a person reads it."""
+    yield f"data     {safe(report.train.file)}: {safe(report.why)}"
+    end = f"; answers end with {safe(report.end_of_turn)}" if report.end_of_turn else ""
+    lengths = f"p50 {report.train.length_p50:,}  p95 {report.train.length_p95:,}  max {report.train.longest:,}"
+    yield f"         tokens per example {lengths} (line {report.train.longest_line}){end}"
+    for loss in report.losses:
+        for count, word in ((loss.skipped, "skipped"), (loss.dropped, "dropped as too long")):
+            if count:
+                first = "; ".join(loss.skipped_first) if word == "skipped" else f"lines {loss.dropped_lines}"
+                yield f"warning[data.{word.split()[0]}]: {count:,} rows of {safe(loss.file)} {word}: {safe(first)}"
+    if report.train.neutralised:
+        yield f"note     {report.train.neutralised:,} rows hold control tokens as text; they are learned as text"
+    for note in report.notes:
+        yield f"note     {safe(note)}"
 
 
 def plan_lines(plan: Plan, recipe: Recipe) -> Iterator[str]:

@@ -9,6 +9,7 @@ numpy keeps stable, unlike `Generator.permutation`.
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -48,4 +49,7 @@ def update_examples(update: int, *, count: int, batch_size: int, seed: int) -> U
     """Epoch and example indices of `update`, counted from 1 over the whole run."""
     epoch, position = divmod(update - 1, updates_per_epoch(count, batch_size))
     start = position * batch_size
-    return UpdateExamples(epoch, order(seed, epoch, count)[start : start + batch_size])
+    return UpdateExamples(epoch, _epoch_order(seed, epoch, count)[start : start + batch_size].copy())
+
+
+_epoch_order = lru_cache(maxsize=1)(order)

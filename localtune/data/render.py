@@ -11,6 +11,7 @@ their meaning, because a passage is its author's own markup.
 """
 
 import datetime
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import tokenizers
 
-from localtune.batch import Ints, Segment
+from localtune.batch import Floats, Segment
 from localtune.data.control import is_held
 from localtune.data.conversations import Conversation, Example, Message, Pair, Passage
 from localtune.data.rows import SKIP, Place
@@ -70,9 +71,12 @@ class Renderer:
         chats: dict[int, Conversation] = {}
         for i, example in enumerate(examples):
             turns = self._as_turns(example)
-            if turns is not None:
+            if RESERVED.search(_written(example)) and not isinstance(example, Passage):
+                done[i] = _reserved(example.place)
+            elif turns is not None:
                 chats[i] = turns
-        pairs = {i: e for i, e in enumerate(examples) if isinstance(e, Pair) and i not in chats}
+                self.seen["turns"] += isinstance(example, Pair)
+        pairs = {i: e for i, e in enumerate(examples) if isinstance(e, Pair) and i not in chats and i not in done}
         passages = {i: e for i, e in enumerate(examples) if isinstance(e, Passage)}
         done |= dict(zip(chats, self._conversations(list(chats.values())), strict=True))
         done |= dict(zip(pairs, self._pairs(list(pairs.values())), strict=True))
@@ -82,6 +86,8 @@ class Renderer:
     def question(self, example: Conversation | Pair) -> Question | Problem:
         """The prompt up to the last answer, and that answer as the template writes it."""
         turns = self._as_turns(example)
+        if RESERVED.search(_written(example)):
+            return _reserved(example.place)
         if turns is None or self.turns is None:
             assert isinstance(example, Pair)
             return Question(tuple(self._raw_prompts([example.prompt])[0]), example.completion)
@@ -89,14 +95,13 @@ class Renderer:
         last = max(i for i, message in enumerate(held) if message.role == "assistant")
         try:
             prompt = self.turns.prompt(held[:last])
-            answer = held[last].content
-            if self.learn != "all":
-                turn = self.turns.answer(held[: last + 1])
-                answer = turn.text[turn.start : turn.content_end]
             ids = self._prompt_ids(prompt)
-        except (Refused, Unmaskable, ValueError) as error:
-            return self._unmaskable(turns.place, error)
-        return Question(tuple(ids), self.tokenizer.control.restore(answer))
+            turn = self.turns.answer(held[: last + 1])
+        except Unmaskable:
+            return Question(tuple(ids), turns.messages[last].content)
+        except (Refused, ValueError) as error:
+            return _unusable(turns.place, error)
+        return Question(tuple(ids), self.tokenizer.control.restore(turn.text[turn.start : turn.content_end]))
 
     def prompt_ids(self, prompt: str, system: str | None) -> tuple[int, ...]:
         """What generation sees for one typed prompt. Raises `InputError` if the template refuses it."""
@@ -112,7 +117,6 @@ class Renderer:
     def _as_turns(self, example: Example) -> Conversation | None:
         if isinstance(example, Pair):
             if self.turns is not None:
-                self.seen["turns"] += 1
                 return example.as_conversation()
             if example.system:
                 raise InputError(_needs_template("a system turn", example.place))
@@ -128,7 +132,7 @@ class Renderer:
     def _conversations(self, rows: Sequence[Conversation]) -> list[Tokenised | Problem]:
         plans = [self._scripts(row) for row in rows]
         plain = [s.text for plan in plans if not isinstance(plan, Problem) for s in plan[0] if not is_held(s.text)]
-        encodings = iter(self.tokenizer.encode_texts(plain))
+        encodings = dict(zip(plain, self.tokenizer.encode_texts(plain), strict=True))
         results: list[Tokenised | Problem] = []
         for row, plan in zip(rows, plans, strict=True):
             if isinstance(plan, Problem):
@@ -139,7 +143,7 @@ class Renderer:
                 segments = [
                     self._held_segment(row.place, script)
                     if is_held(script.text)
-                    else self._segment(row.place, script, next(encodings))
+                    else self._segment(row.place, script, encodings[script.text])
                     for script in scripts
                 ]
             except ValueError as error:
@@ -150,14 +154,11 @@ class Renderer:
 
     def _scripts(self, row: Conversation) -> tuple[list[Script], int] | Problem:
         assert self.turns is not None
-        if any(RESERVED.search(message.content) for message in row.messages):
-            what = "holds a character from U+10FFF0 to U+10FFFD, which mark places while a text is rendered"
-            return Problem("data.reserved", what, str(row.place), fix=SKIP)
         messages, held = self._hold(row.messages)
         try:
             scripts = self.turns.scripts(messages, self.learn)
         except (Refused, Unmaskable) as error:
-            return self._unmaskable(row.place, error)
+            return _unusable(row.place, error)
         self.seen["own-segment"] += len(scripts) > 1
         self.seen["eos-appended"] += not scripts[0].closed
         return scripts, held
@@ -186,15 +187,17 @@ class Renderer:
         closed: bool,
     ) -> Segment:
         weights = np.zeros(len(ids), np.float32)
-        straddled = False
+        offsets, straddled = encoding.offsets, False
         for start, end in spans:
-            first, behind = _first_token(encoding, start, end), _first_token(encoding, end, end)
-            weights[first:behind] = 1.0
-            straddled |= 0 < first < len(ids) and encoding.offsets[first - 1][1] > start
-        self.seen["straddled"] += bool(straddled)
+            first = bisect_left(offsets, (start, 0))
+            weights[first : bisect_left(offsets, (end, 0))] = 1.0
+            straddled |= first > 0 and offsets[first - 1][1] > start
+        self.seen["straddled"] += straddled
         return _finish(place, ids, weights, () if closed else (self._eos(place),))
 
     def _pairs(self, rows: Sequence[Pair]) -> list[Tokenised | Problem]:
+        if not rows:
+            return []
         control, eos = self.tokenizer.control, self.tokenizer.names.get("eos_token", "")
         completions = [row.completion.removesuffix(eos) if eos else row.completion for row in rows]
         try:
@@ -236,12 +239,25 @@ class Renderer:
             raise InputError(Problem("tokenizer.eos", what, str(place), fix=fix))
         return self.tokenizer.eos_id
 
-    def _unmaskable(self, place: Place, error: Exception) -> Problem:
-        if isinstance(error, Unmaskable):
-            what = f"the chat template cannot be masked exactly: {error}"
-            fix = "--set train.learn=last or --set train.learn=all"
-            return Problem("template.unmaskable", what, str(place), fix=fix)
-        return Problem("template.refused", f"the chat template refuses the row: {error}", str(place), fix=SKIP)
+
+def _written(example: Example) -> str:
+    """All text of an example."""
+    if isinstance(example, Conversation):
+        return "\n".join(message.content for message in example.messages)
+    return f"{example.prompt}\n{example.completion}\n{example.system}" if isinstance(example, Pair) else example.text
+
+
+def _reserved(place: Place) -> Problem:
+    what = "the row holds a character from U+10FFF0 to U+10FFFD; they mark places while a text is rendered"
+    return Problem("data.reserved", what, str(place), fix=SKIP)
+
+
+def _unusable(place: Place, error: Exception) -> Problem:
+    if isinstance(error, Unmaskable):
+        what = f"the chat template cannot be masked exactly: {error}"
+        fix = f"--set train.learn={'last' if error.earlier else 'all'}"
+        return Problem("template.unmaskable", what, str(place), fix=fix)
+    return Problem("template.refused", f"the chat template refuses the row: {error}", str(place), fix=SKIP)
 
 
 def _needs_template(what: str, place: Place) -> Problem:
@@ -249,16 +265,9 @@ def _needs_template(what: str, place: Place) -> Problem:
     return Problem("template.missing", f"the model has no chat template, so it cannot read {what}", str(place), "", fix)
 
 
-def _finish(place: Place, ids: Sequence[int], weights: "np.typing.NDArray[np.float32]", end: Sequence[int]) -> Segment:
+def _finish(place: Place, ids: Sequence[int], weights: Floats, end: Sequence[int]) -> Segment:
     """A segment of `ids` and the learned tokens `end`; its first token is never learned."""
-    tokens: Ints = np.array([*ids, *end], np.int32)
+    tokens = np.array([*ids, *end], np.int32)
     weights = np.concatenate([weights, np.ones(len(end), np.float32)])
     weights[:1] = 0.0
     return Segment(tokens, weights, place.line)
-
-
-def _first_token(encoding: tokenizers.Encoding, char: int, reach: int) -> int:
-    """The first token that begins at or behind `char`; the number of tokens when there is none."""
-    del reach
-    offsets = encoding.offsets
-    return next((i for i, (start, _) in enumerate(offsets) if start >= char), len(offsets))

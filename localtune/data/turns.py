@@ -19,6 +19,8 @@ from localtune.errors import safe
 
 Learn = Literal["answers", "all", "last"]
 _END = "\U0010fff4"
+_REACH = 300
+"""Characters at the end of a text in which its last control token is looked for."""
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
@@ -47,6 +49,9 @@ class Turn:
 
 class Unmaskable(Exception):
     """What is learned cannot be located exactly; the text says why."""
+
+    earlier = False
+    """It is an answer before the last one, so `learn: last` would do."""
 
 
 class Turns:
@@ -88,7 +93,7 @@ class Turns:
         try:
             prompt = self.prompt(messages[:-1])
         except Refused as refused:
-            raise Unmaskable(f"the template writes no prompt for answer {len(messages)}: {refused}") from None
+            raise Unmaskable(f"the template writes no prompt for it: {refused}") from None
         if not text.startswith(prompt):
             raise Unmaskable(_difference(prompt, text))
         content_end, end = self._ends(messages, text)
@@ -100,12 +105,20 @@ class Turns:
         last = self.answer(messages)
         spans, own = [], []
         for i in answers[:-1]:
-            turn = self.answer(messages[: i + 1])
+            turn = self._earlier(messages[: i + 1])
             if last.text.startswith(turn.text[: turn.end]):
                 spans.append((turn.start, turn.end))
             else:
                 own.append(_script(turn, ()))
         return [_script(last, tuple(spans)), *own]
+
+    def _earlier(self, messages: Sequence[Message]) -> Turn:
+        try:
+            return self.answer(messages)
+        except (Unmaskable, Refused) as error:
+            problem = Unmaskable(f"answer {len(messages)}: {error}")
+            problem.earlier = True
+            raise problem from None
 
     def _from_marks(self, messages: Sequence[Message], learn: Learn) -> Script:
         rendered = self._template.render(_plain(messages))
@@ -159,10 +172,8 @@ def _script(turn: Turn, earlier: tuple[tuple[int, int], ...]) -> Script:
 
 
 def _ends_with_control(control: Control, text: str) -> bool:
-    found = None
-    for found in control.pattern.finditer(text, max(0, len(text) - 300)):
-        pass
-    return found is not None and not text[found.end() :].strip()
+    found = list(control.pattern.finditer(text, max(0, len(text) - _REACH)))
+    return bool(found) and not text[found[-1].end() :].strip()
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:

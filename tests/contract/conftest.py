@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from localtune.adapter import Lora, Nothing, Trainable
 from localtune.backend import Backend, MemorySpec, OptimizerSpec, Precision, Session, load_backend
@@ -53,6 +54,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 """Name -> transformers class and what its configuration adds to SHAPE."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tiny models are slower on several threads, by a hundred times where cores are shared."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session", params=["torch"])
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in turn."""
@@ -79,7 +86,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
 def make_model(name: str, folder: Path) -> Path:
     """A random model of the family `name` in `folder`, the same at every call."""
-    import torch
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
@@ -130,11 +136,12 @@ def files_of(folder: Path) -> ModelFiles:
 def _tensors(path: Path) -> list[TensorInfo]:
     content = path.read_bytes()
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
-    return [
-        TensorInfo(name, tuple(entry["shape"]), entry["dtype"], entry["data_offsets"][1] - entry["data_offsets"][0], path.name)
-        for name, entry in header.items()
-        if name != "__metadata__"
-    ]  # fmt: skip
+    header.pop("__metadata__", None)
+    found = []
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        found.append(TensorInfo(name, tuple(entry["shape"]), entry["dtype"], end - start, path.name))
+    return found
 
 
 Opener = Callable[..., Session]

@@ -1,0 +1,72 @@
+"""What a backend says of the machine, and what it refuses by name before anything is loaded."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from localtune.adapter import Full, Trainable
+from localtune.backend import Backend, Precision, Refusal, Settings
+from localtune.model import ModelConfig
+from localtune.objectives import SFT
+from tests.contract.conftest import FAMILIES, FLOAT32, LORA, NF4, PLAIN, ROOMY, Models
+
+
+def settings(
+    precision: Precision = FLOAT32, trainable: Trainable = LORA, *, packed: bool = True, max_tokens: int = 128
+) -> Settings:
+    return Settings(trainable, precision, SFT, PLAIN, ROOMY, max_tokens, packed)
+
+
+def test_the_device_says_what_it_is_and_why(backend: Backend) -> None:
+    device = backend.probe()
+    assert device.kind in ("cpu", "cuda", "metal")
+    assert device.memory_limit > 10**8
+    assert set(device.dtypes) <= {"float32", "bfloat16", "float16"}
+    assert "float32" in device.dtypes
+    assert device.reason
+    assert device.versions
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("precision", [FLOAT32, NF4], ids=lambda p: p.storage)
+def test_every_family_is_supported_packed(backend: Backend, models: Models, family: str, precision: Precision) -> None:
+    assert backend.supports(models(family), settings(precision)) == []
+
+
+def refused(backend: Backend, models: Models, asked: Settings, **changed: Any) -> list[Refusal]:
+    files = models("llama")
+    config: ModelConfig = replace(files.config, **changed)
+    return backend.supports(replace(files, config=config), asked)
+
+
+CASES: list[tuple[str, Settings, dict[str, Any], str]] = [
+    ("model", settings(), {"architecture": "T5ForConditionalGeneration", "model_type": "t5"}, "T5"),
+    ("model", settings(), {"quantized": "gptq"}, "gptq"),
+    ("train.pack", settings(), {"rope_scaling": {"rope_type": "dynamic"}}, "dynamic"),
+    ("train.pack", settings(), {"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
+    ("train.pack", settings(), {"architecture": "MambaForCausalLM", "model_type": "mamba"}, "recurrent"),
+    ("train.pack", settings(), {"architecture": "BloomForCausalLM", "model_type": "bloom"}, "position ids"),
+    ("train.method", settings(Precision("int8", "float32")), {}, "int8"),
+    ("train.method", settings(NF4, Full()), {}, "float32 weights"),
+    ("train.precision", settings(Precision("float16", "float16")), {}, "loss scaling"),
+    ("train.precision", settings(Precision("bfloat16", "float32")), {}, "bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("setting", "asked", "changed", "word"), CASES, ids=lambda v: v if isinstance(v, str) else "")
+def test_what_would_train_another_model_is_refused(
+    backend: Backend, models: Models, setting: str, asked: Settings, changed: dict[str, Any], word: str
+) -> None:
+    found = refused(backend, models, asked, **changed)
+    assert [refusal.setting for refusal in found] == [setting]
+    assert word in found[0].reason
+
+
+def test_what_is_refused_packed_is_taken_one_by_one(backend: Backend, models: Models) -> None:
+    scaling = {"rope_type": "dynamic", "original_max_position_embeddings": 128}
+    (packed,) = refused(backend, models, settings(), rope_scaling=scaling)
+    assert packed.fix == "--set train.pack=false"
+    assert refused(backend, models, settings(packed=False), rope_scaling=scaling) == []
+    (longer,) = refused(backend, models, settings(packed=False, max_tokens=200), rope_scaling=scaling)
+    assert longer.fix == "--set data.max_tokens=128"

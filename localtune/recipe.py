@@ -125,7 +125,7 @@ def _combine(layers: Sequence[Layer], folder: Path, file: str, text: str) -> Loa
     given: dict[str, Given] = {}
     problems: list[Problem] = []
     for layer in layers:
-        given |= layer.given
+        given |= {key: value for key, value in layer.given.items() if key != "name" or value.value is not None}
         problems += layer.problems
     recipe = _validate(given, folder, file, problems)
     sources = {setting.key: given[setting.key].where() if setting.key in given else "default" for setting in fields()}

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-
 from localtune.adapter import Full, Lora, Nothing, Trainable, read_peft_config
 from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, Refusal, Settings
 from localtune.errors import InputError, Problem

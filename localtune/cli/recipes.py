@@ -32,18 +32,29 @@ def recipes(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         for name, path in shipped():
             first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-            click.echo(f"{name:<22} {first}\n{'':<22} localtune run {path}")
+            click.echo(f"{name:<18} {first}\n{'':<18} localtune run {path}")
 
 
 @recipes.command()
 @click.argument("name")
 def show(name: str) -> None:
     """Print a recipe."""
+    click.echo(_find(name).read_text(encoding="utf-8"), nl=False)
+
+
+@recipes.command()
+@click.argument("name")
+def path(name: str) -> None:
+    """Print where a recipe lies, to run it."""
+    click.echo(_find(name))
+
+
+def _find(name: str) -> Path:
     found = dict(shipped())
     if name not in found:
         fix = f"one of {', '.join(found)}"
         raise InputError(Problem("recipe.unknown", f"no recipe is called {name!r}", fix=fix))
-    click.echo(found[name].read_text(encoding="utf-8"), nl=False)
+    return found[name]
 
 
 @click.command()

@@ -44,8 +44,12 @@ def fit(row: Tokenised, max_tokens: int, too_long: TooLong) -> Fitted | Problem:
 
 
 def _pieces(segment: Segment, max_tokens: int, too_long: TooLong) -> list[Segment]:
-    stop = len(segment.tokens) if too_long == "split" else min(len(segment.tokens), max_tokens)
-    return [_piece(segment, start, min(start + max_tokens, stop)) for start in range(0, stop, max_tokens)]
+    count = len(segment.tokens)
+    if too_long != "split" or count <= max_tokens:
+        return [_piece(segment, 0, min(count, max_tokens))]
+    bounds = [*range(0, count, max_tokens), count]
+    bounds[-2] -= count - bounds[-2] == 1  # a piece of one token would teach nothing
+    return [_piece(segment, start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
 
 
 def _piece(segment: Segment, start: int, stop: int) -> Segment:

@@ -40,7 +40,7 @@ class _File:
     rows: list[Fitted]
     """In use."""
     examples: list[Example]
-    """What they were made of, one each."""
+    """What they were made of, one each; empty unless asked for."""
 
 
 def prepare(
@@ -65,7 +65,7 @@ def prepare(
     read = reader.read(settings.train)
     train, valid_file, valid = _held_out(settings, read, reader, seed)
     asked = tuple(Sample(text, np.array(renderer.prompt_ids(text, settings.system), np.int32)) for text in samples)
-    tested = reader.read(settings.test) if settings.test else None
+    tested = reader.read(settings.test, keep=True) if settings.test else None
     items = _items(tested, renderer)
     report = Report(
         shape=read.form.shape,
@@ -91,8 +91,8 @@ class _Reader:
         self._vocabulary = vocabulary
         self.losses: list[Losses] = []
 
-    def read(self, name: str) -> _File:
-        """The file `name`, ready to train on. Raises `InputError`."""
+    def read(self, name: str, *, keep: bool = False) -> _File:
+        """The file `name`, ready to train on, with `keep` also its examples. Raises `InputError`."""
         bad = BadRows(self._settings.on_error)
         form, source = examples(read_rows(self._base / name, bad, name), self._settings, bad)
         _check_settings(self._settings, form)
@@ -106,7 +106,7 @@ class _Reader:
                 dropped.append(fitted.row.place.line)
             else:
                 used.append(fitted)
-                made.append(example)
+                made += [example] if keep else []
         bad.check(len(used) + len(dropped) + bad.count, name)
         if not used:
             what = f"no row is left: {bad.count:,} cannot be used, {len(dropped):,} are too long"
@@ -185,6 +185,10 @@ def _notes(settings: DataSettings, renderer: Renderer, read: _File) -> tuple[str
         notes.append("the model has no chat template: prompt and completion are learned as plain text")
     if seen["eos-appended"]:
         notes.append("the chat template writes no token after the last answer: eos was appended and is learned")
+    if renderer.turns and "strftime_now" in (renderer.tokenizer.template or ""):
+        notes.append("the chat template writes the date of the day the data was prepared")
+    if seen["no-bos"]:
+        notes.append("the chat template writes no BOS although the tokenizer puts one before raw text; none is trained")
     if seen["own-segment"]:
         notes.append(
             f"in {seen['own-segment']:,} rows the template writes earlier answers differently once the conversation "

@@ -57,7 +57,7 @@ class Renderer:
         self.tokenizer = tokenizer
         self.learn = learn
         self.seen: Counter[str] = Counter()
-        """own-segment, eos-appended, straddled, turns, markup: in how many rows."""
+        """own-segment, eos-appended, no-bos, straddled, turns, markup: in how many rows."""
         self.turns: Turns | None = None
         if tokenizer.template is not None:
             self.turns = Turns(ChatTemplate(tokenizer.template, tokenizer.names, today), tokenizer.control)
@@ -149,6 +149,7 @@ class Renderer:
             except ValueError as error:
                 results.append(Problem("data.control", str(error), str(row.place), fix=SKIP))
             else:
+                self.seen["no-bos"] += tuple(segments[0].tokens[:1]) != self.tokenizer.prefix[:1] != ()
                 results.append(Tokenised(row.place, tuple(segments), held))
         return results
 

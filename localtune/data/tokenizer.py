@@ -212,7 +212,10 @@ def _special_names(*sources: dict[str, Any]) -> dict[str, str]:
 def _template_text(folder: Path, config: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text("utf-8")
+        try:
+            return path.read_text("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(Problem("tokenizer.broken", "is not UTF-8", path.name, fix="download it again")) from None
     value = config.get("chat_template")
     if isinstance(value, list):
         named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}

@@ -156,13 +156,13 @@ class Turns:
 
     def _content_end(self, messages: Sequence[Message], text: str) -> int:
         """Found by rendering again with a mark at the end of the content, which must change nothing else."""
-        content = messages[-1].content
-        inner = content.rstrip()
-        marked = Message(messages[-1].role, inner + _END + content[len(inner) :])
-        probe = self._template.render(_plain([*messages[:-1], marked])).text
-        if probe.count(_END) != 1 or probe.replace(_END, "") != text:
-            raise Unmaskable("the end of an answer cannot be located: the template rewrites what the answer says")
-        return probe.index(_END)
+        last = messages[-1]
+        for content in (last.content, last.content.rstrip()):  # templates may trim
+            marked = Message(last.role, content + _END + last.content[len(content) :])
+            probe = self._template.render(_plain([*messages[:-1], marked])).text
+            if probe.count(_END) == 1 and probe.replace(_END, "") == text:
+                return probe.index(_END)
+        raise Unmaskable("its end cannot be located, because the template rewrites what the answer says")
 
 
 def _script(turn: Turn, earlier: tuple[tuple[int, int], ...]) -> Script:

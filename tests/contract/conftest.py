@@ -52,6 +52,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("CohereForCausalLM", {"logit_scale": 0.25}),
 }  # fmt: skip
 """Name -> transformers class and what its configuration adds to SHAPE."""
+OTHERS = {"llama-even": ("LlamaForCausalLM", {"hidden_size": 64, "intermediate_size": 192, "num_key_value_heads": 4})}
+"""Models for one test each."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,7 +91,7 @@ def make_model(name: str, folder: Path) -> Path:
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    kind, extra = FAMILIES[name]
+    kind, extra = {**FAMILIES, **OTHERS}[name]
     with torch.random.fork_rng([]):
         torch.manual_seed(11)
         config = getattr(transformers, kind).config_class(**{**SHAPE, **extra})
@@ -97,6 +99,7 @@ def make_model(name: str, folder: Path) -> Path:
         for parameter in model.parameters():  # biases and norms off their constant starts, or nothing would test them
             if parameter.ndim == 1:
                 parameter.data += 0.05 * torch.randn_like(parameter)
+        model.get_output_embeddings().weight.data *= 3  # so that frozen weights can state a token with certainty
         model.save_pretrained(folder)
     return folder
 

@@ -185,7 +185,7 @@ def test_the_dtype_is_stated_under_either_name_or_that_of_most_bytes() -> None:
     [
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
         ({"quantization": {"group_size": 64, "bits": 4}}, "mlx"),
-        (dict.fromkeys(("quantization", "quantization_config"), {"group_size": 64, "bits": 4}), "mlx"),
+        ({key: {"group_size": 64, "bits": 4} for key in ("quantization", "quantization_config")}, "mlx"),
         ({"quantization_config": {"bits": 4}}, "unknown"),
         ({"quantization_config": None}, None),
     ],
@@ -217,7 +217,12 @@ def test_a_model_that_wants_to_run_its_own_code_is_refused(tmp_path: Path, key: 
 
 
 def test_keys_that_ask_for_no_code_are_harmless(tmp_path: Path) -> None:
-    harmless = {"auto_map": {}, "model_file": None, "trust_remote_code": False, "_attn_implementation": "sdpa"}
+    harmless: dict[str, Any] = {
+        "auto_map": {},
+        "model_file": None,
+        "trust_remote_code": False,
+        "_attn_implementation": "sdpa",
+    }
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | harmless))
     assert read_config(tmp_path)["model_type"] == "llama"
 

@@ -37,7 +37,11 @@ def refusal(folder: Path, content: bytes) -> Problem:
 
 
 def test_a_file_of_the_safetensors_library_is_read_as_it_says(tmp_path: Path) -> None:
-    arrays = {"b": np.zeros((2, 3), np.float16), "a": np.zeros((5,), np.float32), "empty": np.zeros((0, 4), np.int8)}
+    arrays: dict[str, Any] = {
+        "b": np.zeros((2, 3), np.float16),
+        "a": np.zeros((5,), np.float32),
+        "empty": np.zeros((0, 4), np.int8),
+    }
     save_file({**arrays, "one": np.array(1.0)}, tmp_path / WEIGHTS, metadata={"format": "pt"})
     found = {tensor.name: tensor for tensor in read_header(tmp_path / WEIGHTS)}
     assert {name: (t.dtype, t.shape, t.size) for name, t in found.items()} == {
@@ -212,7 +216,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
 def test_a_tensor_that_its_shard_lacks_is_named(tmp_path: Path) -> None:
     problem = index_refusal(tmp_path, {"a": FIRST, "b": FIRST})
     assert (problem.code, problem.where) == ("model.shard", INDEX)
-    assert "does not hold b" in problem.what
+    assert "does not hold 'b'" in problem.what
 
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:

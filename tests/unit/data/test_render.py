@@ -1,7 +1,10 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from localtune.batch import Segment
 from localtune.data.conversations import Conversation, Example, Pair, Passage
@@ -47,7 +50,7 @@ def test_a_mask_off_by_one_would_be_noticed(tmp_path: Path) -> None:
     tokenizer = save_tokenizer(tmp_path)
     (one,) = segments(tokenizer, TALK)
     for shift in (-1, 1):
-        shifted = Segment(one.tokens, one.weights[[(i - shift) % len(one.weights) for i in range(len(one.weights))]], 0)
+        shifted = Segment(one.tokens, np.roll(one.weights, shift), 0)
         assert learned_text(tokenizer, shifted) != "one<|im_end|>two <|im_end|>"
 
 
@@ -167,7 +170,10 @@ def test_a_row_the_template_refuses_is_a_problem_of_that_row(tmp_path: Path) -> 
     assert isinstance(second, Tokenised)
 
 
-OPEN_ENDED = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+OPEN_ENDED = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 
 
 @pytest.mark.parametrize("learn", ["answers", "last", "all"])
@@ -198,7 +204,8 @@ def test_generation_tags_decide_and_the_end_of_turn_is_added(tmp_path: Path) -> 
     tokenizer = save_tokenizer(tmp_path, template=MARKED)
     assert learned_text(tokenizer, segments(tokenizer, TALK)[0]) == "one<|im_end|>two <|im_end|>"
     assert learned_text(tokenizer, segments(tokenizer, TALK, "last")[0]) == "two <|im_end|>"
-    inside = save_tokenizer(tmp_path, template=MARKED.replace("{% endgeneration %}{% else", "<|im_end|>{% endgeneration %}{% else").replace("{% endif %}<|im_end|>", "<|im_end|>{% endif %}").replace("<|im_end|>{% endif %}\n", "{% if m.role != 'assistant' %}<|im_end|>{% endif %}{% endif %}\n", 1))  # fmt: skip # noqa: E501
+    source = MARKED.replace("{% endgeneration %}", "<|im_end|>{% endgeneration %}")
+    inside = save_tokenizer(tmp_path, template=source.replace("{% endif %}<|im_end|>", "<|im_end|>{% endif %}"))
     assert learned_text(inside, segments(inside, TALK)[0]) == "one<|im_end|>two <|im_end|>"
 
 
@@ -226,6 +233,31 @@ def test_what_an_answer_says_by_itself_keeps_its_ids(tmp_path: Path) -> None:
     (one,) = segments(tokenizer, talk)
     assert one.tokens.tolist().count(think) == 1
     assert one.weights[one.tokens.tolist().index(think)] == 1.0
+
+
+@pytest.fixture(scope="module")
+def chatml(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return save_tokenizer(tmp_path_factory.mktemp("chatml"))
+
+
+CONTENT = st.lists(
+    st.sampled_from(
+        ["<|im_end|>", "<|im_start|>", "</s>", "<", "|im_end|>", "<|", "\n", " ", "a", "한", "😀", "assistant\n"]
+    )
+    | st.text(st.characters(exclude_categories=["Cs", "Co"]), max_size=3),
+    max_size=8,
+).map(lambda parts: "x" + "".join(parts))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(CONTENT, CONTENT), min_size=1, max_size=3))
+def test_whatever_is_said_the_answers_and_their_ends_are_learned(
+    chatml: Tokenizer, turns: list[tuple[str, str]]
+) -> None:
+    talk = conversation(*(turn for asked, said in turns for turn in (("user", asked), ("assistant", said))))
+    (one,) = segments(chatml, talk)
+    assert learned_text(chatml, one) == "".join(f"{said}<|im_end|>" for _, said in turns)
+    assert sum(token in chatml.control_ids for token in one.tokens.tolist()) == 4 * len(turns)
 
 
 def test_reserved_characters_are_a_problem(tmp_path: Path) -> None:
@@ -298,9 +330,10 @@ def test_a_question_is_the_beginning_of_what_is_trained(template: str, tmp_path:
 
 
 def test_a_token_over_the_edge_of_an_answer_belongs_to_the_prompt(tmp_path: Path) -> None:
-    tokenizer = save_tokenizer(tmp_path, byte_level([("Ċ", "Ċ")]))
+    template = CHATML.replace("\n", ":")
+    tokenizer = save_tokenizer(tmp_path, byte_level([(":", ":")]), template=template)
     renderer = Renderer(tokenizer, learn="answers")
-    (done,) = renderer.render([conversation(("user", "a"), ("assistant", "\nb"))])
+    (done,) = renderer.render([conversation(("user", "a"), ("assistant", ":b"))])
     assert isinstance(done, Tokenised)
     assert learned_text(tokenizer, done.segments[0]) == "b<|im_end|>"
     assert renderer.seen["straddled"] == 1

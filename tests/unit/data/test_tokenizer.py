@@ -3,6 +3,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer as Library
+from tokenizers import models
 
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError
@@ -135,9 +137,6 @@ def test_control_strings_in_raw_text_are_plain_text(kind: str, tmp_path: Path) -
 
 
 def test_pieces_of_a_unigram_vocabulary_never_become_control_tokens(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer as Library
-    from tokenizers import models
-
     pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *((c, -9.0) for c in "<>/s|ab_imendtr")]
     tokenizer = save_tokenizer(tmp_path, Library(models.Unigram(pieces, 0, False)))
     (ids,) = tokenizer.encode_raw(["a</s>b"], continuing=False)

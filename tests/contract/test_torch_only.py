@@ -1,0 +1,269 @@
+"""What only PyTorch can be asked: closed forms and differences in float64, the flags of its libraries, its hygiene."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from localtune.adapter import Full, Lora
+from localtune.backend import OptimizerSpec
+from localtune.errors import ResourceError
+from localtune.objectives import SFT
+from localtune_torch import generation, loss, packing
+from localtune_torch import optimizer as adamw
+from localtune_torch.backend import TorchBackend
+from localtune_torch.memory import memory_or_error
+from localtune_torch.session import TorchSession
+from tests.contract.conftest import FAMILIES, FLOAT32, LORA, NF4, PLAIN, ROOMY, Models, rows_of, segment
+
+BATCH = rows_of([segment(9, 1), segment(20, 2)], [segment(25, 3)])
+CPU = torch.device("cpu")
+
+
+def opened(models: Models, family: str, trainable: Any = LORA, **changed: Any) -> TorchSession:
+    plain: dict[str, Any] = {"precision": FLOAT32, "objective": SFT, "optimizer": PLAIN, "memory": ROOMY, "seed": 7}
+    return TorchBackend().open(models(family), trainable, None, **{**plain, **changed})
+
+
+def closed_form(spec: OptimizerSpec, start: Any, gradients: Any, lrs: list[float], *, correct: bool = True) -> Any:
+    """The formula of `localtune_torch.optimizer` in numpy, over a list of tensors."""
+    values = [value.copy() for value in start]
+    first, second = [np.zeros_like(v) for v in values], [np.zeros_like(v) for v in values]
+    for t, (step, lr) in enumerate(zip(gradients, lrs, strict=True), start=1):
+        norm = np.sqrt(sum(np.sum(g**2) for g in step))
+        factor = min(1.0, spec.clip / (norm + 1e-6)) if spec.clip else 1.0
+        for i, g in enumerate(step):
+            first[i] = spec.beta1 * first[i] + (1 - spec.beta1) * factor * g
+            second[i] = spec.beta2 * second[i] + (1 - spec.beta2) * (factor * g) ** 2
+            m = first[i] / (1 - spec.beta1**t) if correct else first[i]
+            v = second[i] / (1 - spec.beta2**t) if correct else second[i]
+            decay = spec.weight_decay if values[i].ndim > 1 else 0.0
+            values[i] = values[i] * (1 - lr * decay) - lr * m / (np.sqrt(v) + spec.epsilon)
+    return values
+
+
+@pytest.mark.parametrize("spec", [PLAIN, OptimizerSpec(beta2=0.95, weight_decay=0.1, clip=0.5)], ids=["plain", "full"])
+def test_fifty_updates_are_the_closed_form(spec: OptimizerSpec) -> None:
+    generator = np.random.default_rng(0)
+    start = [generator.normal(size=shape) for shape in ((6, 5), (7,))]
+    gradients = [[generator.normal(size=v.shape) * 10.0 ** generator.integers(-3, 2) for v in start] for _ in range(50)]
+    lrs = [1e-2 * (1 - step / 60) for step in range(50)]
+    parameters = [torch.nn.Parameter(torch.from_numpy(value.copy())) for value in start]
+    optimizer = adamw.adamw(spec, parameters, CPU)
+    for step, lr in zip(gradients, lrs, strict=True):
+        for parameter, gradient in zip(parameters, step, strict=True):
+            parameter.grad = torch.from_numpy(gradient.copy())
+        adamw.update(optimizer, lr=lr, norm=float(adamw.gradient_norm(parameters)), clip=spec.clip)
+    expected = closed_form(spec, start, gradients, lrs)
+    uncorrected = closed_form(spec, start, gradients, lrs, correct=False)
+    for parameter, value, wrong in zip(parameters, expected, uncorrected, strict=True):
+        np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-7)
+        assert np.max(np.abs(parameter.detach().numpy() - wrong)) > 1e-2
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen2"])
+@pytest.mark.parametrize("trainable", [LORA, replace(LORA, dora=True), Full()], ids=["lora", "dora", "full"])
+def test_gradients_are_the_finite_differences_of_the_loss(
+    models: Models, monkeypatch: pytest.MonkeyPatch, family: str, trainable: Any
+) -> None:
+    session = opened(models, family, trainable)
+    session.train_step([BATCH], step=0, lr=1e-2)  # B off zero, so that A has a gradient too
+    session.transformer.double().train()
+    monkeypatch.setattr(torch, "float32", torch.float64)  # norms, softmax and loss widen to float32 by this name
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    session.objective_sum(SFT, BATCH).backward()  # type: ignore[no-untyped-call]
+    generator = torch.Generator().manual_seed(0)
+    checked = list(session.trained.items())
+    names = [".lora_B.", "layernorm", "lm_head", "embed_tokens"]
+    if not (isinstance(trainable, Lora) and trainable.dora):
+        names.append(".lora_A.")  # DoRA holds the norm constant, so its A and B have another gradient on purpose
+    else:
+        names = ["lora_magnitude_vector"]
+    for name, parameter in [entry for entry in checked if any(part in entry[0] for part in names)][:12]:
+        assert parameter.grad is not None
+        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        assert finite_difference(session, parameter, direction) == pytest.approx(
+            float((parameter.grad * direction).sum()), rel=1e-6, abs=1e-7
+        ), name
+
+
+def finite_difference(session: TorchSession, parameter: torch.nn.Parameter, direction: torch.Tensor) -> float:
+    sums = []
+    with torch.no_grad():
+        for side in (1e-5, -1e-5):
+            parameter += side * direction
+            session.transformer.train()
+            sums.append(float(session.objective_sum(SFT, BATCH)))
+            parameter -= side * direction
+    return (sums[0] - sums[1]) / 2e-5
+
+
+@pytest.mark.parametrize("precision", [FLOAT32, NF4], ids=lambda p: p.storage)
+def test_only_the_adapter_has_gradients_and_the_base_keeps_its_bytes(models: Models, precision: Any) -> None:
+    session = opened(models, "llama", precision=precision)
+    before = base_hash(session)
+    for step in range(3):
+        session.train_step([BATCH], step=step, lr=1e-2)
+        session.score(BATCH)
+        list(session.generate([[3, 4, 5]], generation.Sampling((2,), 3)))
+    assert base_hash(session) == before
+    session.transformer.train()
+    session.objective_sum(SFT, BATCH).backward()  # type: ignore[no-untyped-call]
+    with_gradient = {id(p) for p in session.transformer.parameters() if p.grad is not None}
+    assert with_gradient == {id(p) for p in session.trained.values()}
+    assert all(p.dtype == torch.float32 for p in session.trained.values())
+
+
+def base_hash(session: TorchSession) -> str:
+    digest = hashlib.sha256()
+    for name, parameter in session.transformer.named_parameters():
+        if ".lora_" not in name:
+            digest.update(parameter.detach().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def repackers(session: TorchSession) -> Iterator[Any]:
+    return (m for m in session.transformer.modules() if hasattr(m, "support_avx512bf16_for_cpu"))
+
+
+def gradients_after_scoring(models: Models, *, repack: bool) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The adapter's gradients before and after one evaluation."""
+    session = opened(models, "llama-even", precision=NF4)
+    for module in repackers(session):
+        assert module.support_avx512bf16_for_cpu is False
+        module.support_avx512bf16_for_cpu = repack
+    session.train_step([BATCH], step=0, lr=1e-2)
+    found = []
+    for _ in range(2):
+        session.transformer.train()
+        session.objective_sum(SFT, BATCH).backward()  # type: ignore[no-untyped-call]
+        found.append([p.grad.clone() for p in session.trained.values() if p.grad is not None])
+        for parameter in session.trained.values():
+            parameter.grad = None
+        session.score(BATCH)
+    return found[0], found[1]
+
+
+def test_an_evaluation_leaves_nf4_gradients_alone(models: Models) -> None:
+    before, after = gradients_after_scoring(models, repack=False)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.skipif(
+    not torch.cpu._is_avx512_bf16_supported(), reason="this CPU has no AVX512-BF16: nothing is repacked"
+)
+def test_with_bitsandbytes_repacking_they_would_be_wrong(models: Models) -> None:
+    before, after = gradients_after_scoring(models, repack=True)
+    gap = sum(float((a - b).norm() ** 2) for a, b in zip(before, after, strict=True)) ** 0.5
+    assert gap / sum(float(a.norm() ** 2) for a in before) ** 0.5 > 0.1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_head_is_the_model_bit_for_bit(models: Models, family: str) -> None:
+    session = opened(models, family)
+    model = session.transformer
+    tokens = torch.tensor([segment(12, 5).tokens.tolist()])
+    with torch.no_grad():
+        hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state[0]
+        assert torch.equal(loss.own_head(model)(hidden), model(input_ids=tokens, use_cache=False).logits[0])
+        by_hand = torch.nn.functional.linear(hidden, model.lm_head.weight)
+        if family in ("gemma2", "granite", "cohere"):
+            assert not torch.allclose(by_hand, loss.own_head(model)(hidden), rtol=1e-2)
+
+
+def test_no_more_logits_than_a_chunk_exist_at_once(models: Models) -> None:
+    session = opened(models, "llama", memory=replace(ROOMY, loss_chunk=5))
+    seen: list[int] = []
+    session.transformer.lm_head.register_forward_hook(lambda _, __, output: seen.append(output.shape[-2]))
+    session.train_step([BATCH], step=0, lr=1e-2)
+    session.score(BATCH)
+    assert max(seen) == 5
+    assert len(seen) == 3 * -(-BATCH.targets // 5)  # forward, again in the backward pass, score
+
+
+def test_positions_restart_per_segment_and_in_the_padding() -> None:
+    segments = np.array([[1, 1, 2, 3, 3, 3, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 0, 0]], np.int32)
+    expected = [[0, 1, 0, 0, 1, 2, 0, 1], list(range(8)), list(range(8))]
+    assert packing.positions(segments).tolist() == expected
+
+
+def test_a_family_that_would_leak_is_not_trained_packed(models: Models) -> None:
+    session = opened(models, "llama")
+    assert session._packs
+    session._packs = False
+    with pytest.raises(Exception, match="see each other"):
+        session.score(BATCH)
+    session.score(rows_of([segment(9, 1)], [segment(20, 2)]))
+
+
+def test_blocks_of_prompts_are_bounded_and_of_similar_length() -> None:
+    lengths = [int(n) for n in np.random.default_rng(0).integers(1, 4000, 300)]
+    found = generation.blocks(lengths, 100)
+    assert sorted(row for block in found for row in block) == list(range(300))
+    for block in found:
+        assert len(block) <= generation.BLOCK_ROWS
+        assert len(block) * (max(lengths[row] for row in block) + 100) <= generation.BLOCK_TOKENS
+
+
+def test_the_uniform_is_a_number_that_other_machines_draw_too() -> None:
+    drawn = [generation.uniform(7, row, position) for row in range(40) for position in range(25)]
+    assert generation.uniform(7, 0, 1) != generation.uniform(7, 1, 0)
+    assert len(set(drawn)) == 1000
+    assert abs(np.mean(drawn) - 0.5) < 0.03
+    assert drawn[0] == pytest.approx(UNIFORM_7_0_0, abs=1e-15)
+
+
+UNIFORM_7_0_0 = 0.8720734548204873
+
+
+def test_sampled_frequencies_are_the_probabilities() -> None:
+    logits = torch.tensor([[0.0, 1.0, -1.0, 2.0]]).expand(4000, 4)
+    uniforms = [generation.uniform(1, row, 0) for row in range(4000)]
+    drawn = generation.draw(logits, uniforms, generation.Sampling((), 1, temperature=1.0))
+    expected = torch.softmax(logits[0].double(), 0).numpy()
+    assert np.max(np.abs(np.bincount(drawn.numpy(), minlength=4) / 4000 - expected)) < 0.02
+    nucleus = generation.draw(logits, uniforms, generation.Sampling((), 1, temperature=1.0, top_p=0.6))
+    assert set(nucleus.tolist()) == {3}
+
+
+def test_running_out_of_memory_says_what_to_change() -> None:
+    with pytest.raises(ResourceError, match=r"train\.rows=1") as caught, memory_or_error(CPU, "training"):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+    assert caught.value.exit_code == 4
+    with pytest.raises(RuntimeError, match="something else"), memory_or_error(CPU, "training"):
+        raise RuntimeError("something else")
+
+
+def test_opening_is_silent_and_a_probe_needs_only_torch(models: Models) -> None:
+    code = f"""
+import sys
+from localtune.backend import *
+from localtune.adapter import Lora
+from localtune.objectives import SFT
+from tests.contract.conftest import *
+from pathlib import Path
+backend = load_backend("torch")
+backend.probe()
+assert not {{"peft", "bitsandbytes"}} & sys.modules.keys()
+files = files_of(Path({str(models("llama").folder)!r}))
+backend.open(files, LORA, None, precision=NF4, objective=SFT, optimizer=PLAIN, memory=ROOMY, seed=1)
+"""
+    root = Path(__file__).parents[2]
+    path = {"PYTHONPATH": f"{root}:{root / 'backends'}", "PATH": ""}
+    result = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_card_counts_its_own_peak(models: Models) -> None:
+    session = opened(models, "llama")
+    result = session.train_step([BATCH], step=0, lr=1e-2)
+    assert 0 < result.peak_bytes == torch.cuda.max_memory_allocated()

@@ -1,0 +1,139 @@
+"""A run from the command line: what it writes, how it is followed, stopped, resumed, measured and removed."""
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from localtune.events import Checkpoint, Done, Evaluation, Match, Step
+from localtune.runs.files import is_complete
+from localtune.runs.folder import Run
+from tests.command import QUICKSTART, Command, short, wait_until
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Run]:
+    """A short run that has ended."""
+    folder = tmp_path_factory.mktemp("done")
+    command = Command(folder / "runs")
+    tests = folder / "tests.jsonl"
+    rows = (QUICKSTART / "test.jsonl").read_text(encoding="utf-8").splitlines()[:6]
+    tests.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    flags = [f"--set=data.test={tests}", "--set=watch.answer_tokens=8", '--set=watch.samples=["Hello."]']
+    result = command("run", *short(folder), *flags)
+    assert result.code == 0, result.err
+    return command, Run(next(command.runs.iterdir()))
+
+
+def test_a_run_leaves_every_file_a_reader_expects(done: tuple[Command, Run]) -> None:
+    _, run = done
+    for path in (run.recipe, run.resolved, run.environment, run.plan, run.events, run.log, run.evaluation):
+        assert path.is_file(), path
+    assert is_complete(run.adapter, verify=True)
+    assert (run.adapter / "adapter_config.json").is_file()
+    assert run.status().state == "done"
+    for path in run.folder.rglob("*.json"):
+        if path.name not in ("adapter_config.json", "optimizer.json"):
+            assert json.loads(path.read_text())["format"] == 1, path
+
+
+def test_events_tell_the_whole_story(done: tuple[Command, Run]) -> None:
+    events = [event for event, _ in done[1].read_events()]
+    assert [event.step for event in events if isinstance(event, Step)] == list(range(1, 9))
+    assert {event.who for event in events if isinstance(event, Match)} == {"base", "tuned"}
+    assert [event.step for event in events if isinstance(event, Evaluation) and event.split == "valid"] == [0, 4, 8]
+    last = events[-1]
+    assert isinstance(last, Done)
+    assert last.peak_bytes > 0
+
+
+def test_show_ls_path_and_tail_read_the_folder(done: tuple[Command, Run]) -> None:
+    command, run = done
+    assert run.name in command("runs", "ls").out
+    assert command("runs", "ls", "--json").json()[0]["state"] == "done"
+    shown = command("runs", "show", "last").out
+    assert "exact match" in shown
+    assert "memory  peak" in shown
+    assert Path(command("runs", "path", "last").out.strip()) == run.folder
+    lines = command("tail", "last", "--json").out.splitlines()
+    assert len(lines) == len(list(run.read_events()))
+
+
+def test_eval_measures_base_and_tuned_again_with_the_same_figures(done: tuple[Command, Run]) -> None:
+    command, run = done
+    result = command("eval", "last", "--json")
+    assert result.code == 0, result.err
+    again = {(e["who"], e["measure"], e.get("group")): e.get("exact", e.get("loss")) for e in result.json()}
+    stored = json.loads(run.evaluation.read_text())
+    for who in ("base", "tuned"):
+        for entry in stored[who]:
+            if entry["measure"] == "exact match":
+                assert again[who, "exact match", entry["group"]] == entry["exact"]
+            elif entry["split"].startswith("test"):
+                assert again[f"test, {who}", "loss", None] == pytest.approx(entry["loss"], rel=1e-6)
+
+
+def test_a_done_run_is_not_resumed(done: tuple[Command, Run]) -> None:
+    result = done[0]("run", "--resume", "last")
+    assert result.code == 2
+    assert "is done" in result.err
+
+
+def test_a_resolved_recipe_runs_from_anywhere(done: tuple[Command, Run], tmp_path: Path) -> None:
+    result = done[0]("plan", done[1].resolved, cwd=tmp_path)
+    assert result.code == 0, result.err
+
+
+def test_json_lines_are_all_that_stdout_gets(localtune: Command, tmp_path: Path) -> None:
+    result = localtune("run", *short(tmp_path, steps=2), "--json")
+    assert result.code == 0, result.err
+    kinds = [json.loads(line)["type"] for line in result.out.splitlines()]
+    assert kinds[-1] == "done"
+    assert kinds.count("step") == 2
+
+
+def test_a_detached_run_goes_on_and_stops_when_asked(localtune: Command, tmp_path: Path) -> None:
+    begun = localtune("run", *short(tmp_path, steps=2000), "--detach")
+    assert begun.code == 0, begun.err
+    run = Run(localtune.runs / begun.out.strip())
+    wait_until(lambda: run.status().step >= 2)
+    second = localtune("run", "--resume", run.name)
+    assert second.code != 0
+    assert "owned by process" in second.err
+    assert localtune("runs", "rm", run.name, "--yes").code == 2
+    assert localtune("stop", run.name).code == 0
+    wait_until(lambda: run.status().state == "stopped")
+    assert run.status().exit_code == 130
+    last = [event for event, _ in run.read_events() if isinstance(event, Checkpoint)][-1]
+    assert is_complete(run.checkpoints / last.folder, verify=True)
+    assert localtune("stop", run.name).code == 2
+    assert localtune("runs", "rm", run.name, "--yes").code == 0
+    assert not run.folder.exists()
+
+
+def test_ctrl_c_without_a_terminal_saves_and_stops(localtune: Command, tmp_path: Path) -> None:
+    with localtune.start("run", *short(tmp_path, steps=2000)) as viewer:
+        wait_until(lambda: any(localtune.runs.glob("*/status.json")))
+        run = Run(next(localtune.runs.glob("*/status.json")).parent)
+        wait_until(lambda: run.status().step >= 2)
+        viewer.send_signal(signal.SIGINT)
+        _, err = viewer.communicate(timeout=60)
+    assert viewer.returncode == 130, err
+    assert "localtune run --resume" in err
+    assert run.status().state == "stopped"
+
+
+def test_a_viewer_that_is_hung_up_leaves_the_run_alone(localtune: Command, tmp_path: Path) -> None:
+    with localtune.start("run", *short(tmp_path, steps=2000)) as viewer:
+        wait_until(lambda: any(localtune.runs.glob("*/status.json")))
+        run = Run(next(localtune.runs.glob("*/status.json")).parent)
+        wait_until(lambda: run.status().step >= 2)
+        viewer.send_signal(signal.SIGHUP)
+        viewer.wait(timeout=30)
+    before = run.status().step
+    time.sleep(0.1)
+    wait_until(lambda: run.status().step > before)
+    run.request("stop-now")
+    wait_until(lambda: run.status().state == "stopped")

@@ -1,0 +1,218 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from localtune.batch import Segment
+from localtune.data.prepare import Prepared, load, prepare, save
+from localtune.data.report import from_json
+from localtune.data.tokenizer import Tokenizer
+from localtune.errors import InputError, Problem
+from localtune.settings import DataSettings
+from tests.unit.data.builders import CHATML, all_text, learned_text, save_tokenizer, write_rows
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Tokenizer:
+    return save_tokenizer(tmp_path / "model")
+
+
+def pairs(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [
+        {"prompt": f"say {i}", "completion": f"{i}!", "group": "odd" if i % 2 else None} for i in range(start, count)
+    ]
+
+
+def run(folder: Path, tokenizer: Tokenizer, vocabulary: int = 1000, seed: int = 1, **settings: Any) -> Prepared:
+    given = DataSettings(**({"train": "train.jsonl"} | settings))
+    return prepare(
+        given, tokenizer, learn="answers", seed=seed, base=folder, vocabulary=vocabulary, samples=["hi", "yo"]
+    )
+
+
+def the_problem(folder: Path, tokenizer: Tokenizer, **settings: Any) -> Problem:
+    with pytest.raises(InputError) as caught:
+        run(folder, tokenizer, **settings)
+    return caught.value.problems[0]
+
+
+def lines(segments: tuple[Segment, ...]) -> list[int]:
+    return sorted(segment.source for segment in segments)
+
+
+def test_every_row_is_trained_or_held_out_exactly_once(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(100))
+    done = run(tmp_path, tokenizer)
+    assert sorted(lines(done.train) + lines(done.valid)) == list(range(1, 101))
+    assert (done.report.train.rows, done.report.valid.rows) == (80, 20)
+    assert lines(run(tmp_path, tokenizer).valid) == lines(done.valid)
+    assert lines(run(tmp_path, tokenizer, seed=2).valid) != lines(done.valid)
+
+
+def test_counts_are_those_of_the_segments(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(12))
+    done = run(tmp_path, tokenizer, valid="none")
+    part = done.report.train
+    lengths = sorted(len(segment.tokens) for segment in done.train)
+    assert part.tokens == sum(lengths)
+    assert part.targets == sum(len(str(i)) + 2 for i in range(12))
+    assert (part.longest, part.longest_line, part.length_p50) == (lengths[-1], 11, lengths[6])
+
+
+def targets_of(done: Prepared) -> int:
+    return sum(int((segment.weights > 0).sum()) for segment in done.train)
+
+
+def test_targets_after_cutting_are_counted_and_rows_without_any_are_not_kept(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    long = {"prompt": "x" * 100, "completion": "y" * 100}
+    write_rows(tmp_path / "train.jsonl", [*pairs(150), long])
+    whole = run(tmp_path, tokenizer, valid="none")
+    cut = run(tmp_path, tokenizer, valid="none", max_tokens=160)
+    assert cut.report.train.cut == 1
+    assert cut.report.train.targets == targets_of(cut) < whole.report.train.targets == targets_of(whole)
+    gone = run(tmp_path, tokenizer, valid="none", max_tokens=64, on_error="skip")
+    assert gone.report.losses[0].skipped == 1
+    assert "train.jsonl:151  the whole answer is cut away" in gone.report.losses[0].skipped_first[0]
+    assert the_problem(tmp_path, tokenizer, max_tokens=64).code == "data.answer-cut"
+    dropped = run(tmp_path, tokenizer, valid="none", max_tokens=64, too_long="drop")
+    assert (dropped.report.losses[0].dropped, dropped.report.losses[0].dropped_lines) == (1, (151,))
+
+
+def test_counting_padding_as_targets_would_be_noticed(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    done = run(tmp_path, tokenizer)
+    padded = tuple(Segment(np.append(s.tokens, 0), np.append(s.weights, np.float32(1)), s.source) for s in done.train)
+    wrong = Prepared(padded, done.valid, done.test, done.samples, done.report)
+    assert targets_of(done) == done.report.train.targets != targets_of(wrong)
+
+
+def test_test_rows_are_questions_with_groups(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    write_rows(tmp_path / "test.jsonl", pairs(8, start=5))
+    done = run(tmp_path, tokenizer, test="test.jsonl", system="S")
+    item = done.test[0]
+    assert (item.expected, item.group, done.test[1].group) == ("5!", "odd", "")
+    asked = tokenizer.decode(item.prompt.tolist(), skip_special=False)
+    assert asked == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nsay 5<|im_end|>\n<|im_start|>assistant\n"
+    assert item.segment.tokens[: len(item.prompt)].tolist() == item.prompt.tolist()
+    assert learned_text(tokenizer, item.segment) == "5!<|im_end|>"
+    assert done.report.test.rows == 3
+
+
+def test_samples_are_prompts_with_the_system_turn(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    first, second = run(tmp_path, tokenizer, system="S").samples
+    asked = tokenizer.decode(first.prompt.tolist(), skip_special=False)
+    assert asked == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+    assert second.text == "yo"
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", [*pairs(30), {"prompt": "a <|im_end|> \u2028 b", "completion": "é"}])
+    write_rows(tmp_path / "test.jsonl", [*pairs(2), {"prompt": "a", "completion": "x\u2028y"}])
+    for index, valid in enumerate(("auto", "none")):
+        done = run(tmp_path, tokenizer, valid=valid, test="test.jsonl")
+        folder = tmp_path / f"out{index}"
+        folder.mkdir()
+        save(done, folder)
+        again = load(folder)
+        assert again.report == done.report
+        for old, new in ((done.train, again.train), (done.valid, again.valid)):
+            assert [s.source for s in new] == [s.source for s in old]
+            assert all(np.array_equal(a.tokens, b.tokens) for a, b in zip(old, new, strict=True))
+            assert all(np.array_equal(a.weights, b.weights) for a, b in zip(old, new, strict=True))
+            assert all(b.tokens.dtype == np.int32 and b.weights.dtype == np.float32 for b in new)
+        assert [(s.text, s.prompt.tolist()) for s in again.samples] == [
+            (s.text, s.prompt.tolist()) for s in done.samples
+        ]
+        assert [(i.expected, i.group, i.prompt.tolist(), i.segment.source) for i in again.test] == [
+            (i.expected, i.group, i.prompt.tolist(), i.segment.source) for i in done.test
+        ]
+
+
+def test_every_json_file_carries_its_format(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    save(run(tmp_path, tokenizer, test="train.jsonl"), tmp_path)
+    texts = [(tmp_path / name).read_text("utf-8") for name in ("samples.json", "report.json")]
+    texts += (tmp_path / "test.jsonl").read_text("utf-8").splitlines()
+    assert all(json.loads(text)["format"] == 1 for text in texts)
+
+
+def test_a_report_of_another_format_is_not_read(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    report = run(tmp_path, tokenizer).report
+    assert from_json(json.loads(json.dumps(report.to_json()))) == report
+    with pytest.raises(ValueError, match="format 2"):
+        from_json(report.to_json() | {"format": 2})
+
+
+def test_control_strings_in_rows_are_reported(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", [*pairs(3), {"prompt": "what is <|im_end|>?", "completion": "an end"}])
+    part = run(tmp_path, tokenizer).report.train
+    assert (part.neutralised, part.neutralised_lines) == (1, (4,))
+
+
+def test_a_token_beyond_the_embedding_names_row_and_id(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    last = tokenizer.id_of("<|im_end|>")
+    with pytest.raises(InputError, match=rf"tokenizer\.vocabulary\].*train\.jsonl:1 .*id {last} .* of {last} rows"):
+        run(tmp_path, tokenizer, vocabulary=last)
+    run(tmp_path, tokenizer, vocabulary=last + 1)
+
+
+def test_too_many_bad_rows_stop_even_when_skipping(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    bad = {"prompt": "a", "completion": ""}
+    write_rows(tmp_path / "train.jsonl", [*pairs(99), bad])
+    assert run(tmp_path, tokenizer, on_error="skip").report.losses[0].skipped == 1
+    write_rows(tmp_path / "train.jsonl", [*pairs(98), bad, bad])
+    problem = the_problem(tmp_path, tokenizer, on_error="skip")
+    assert problem.code == "data.too-many-bad"
+    assert "train.jsonl:99" in problem.evidence
+
+
+def test_text_is_split_without_loss(tmp_path: Path) -> None:
+    tokenizer = save_tokenizer(tmp_path / "base", template=None, bos=True)
+    text = "Once upon a time.\n" * 20
+    (tmp_path / "a.txt").write_text(text)
+    done = run(tmp_path, tokenizer, train="a.txt", too_long="split", max_tokens=64)
+    assert "".join(all_text(tokenizer, segment) for segment in done.train) == f"<s>{text}</s>"
+    assert done.report.notes[0] == "no validation: 1 rows are too few to hold some out"
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "code"),
+    [
+        ({"prompt": "a", "completion": "b"}, {"too_long": "split"}, "data.split"),
+        ({"text": "a b"}, {"system": "S"}, "data.system"),
+        ({"text": "a b"}, {"test": "train.jsonl"}, "data.test"),
+        ({"prompt": "a" * 99, "completion": "b"}, {"too_long": "drop", "max_tokens": 16}, "data.empty"),
+        ({"prompt": "a", "completion": "b"}, {"valid": "none.jsonl"}, "data.missing"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(
+    row: dict[str, Any], settings: dict[str, Any], code: str, tmp_path: Path, tokenizer: Tokenizer
+) -> None:
+    write_rows(tmp_path / "train.jsonl", [row])
+    assert the_problem(tmp_path, tokenizer, **settings).code == code
+
+
+def test_a_template_without_bos_or_with_the_date_is_noted(tmp_path: Path) -> None:
+    dated = "{{ strftime_now('%Y') }}" + CHATML
+    tokenizer = save_tokenizer(tmp_path / "model", template=dated, bos=True)
+    write_rows(tmp_path / "train.jsonl", pairs(20))
+    notes = " ".join(run(tmp_path, tokenizer).report.notes)
+    assert "writes the date" in notes
+    assert "writes no BOS" in notes
+
+
+def test_the_report_says_what_was_done(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(20))
+    report = run(tmp_path, tokenizer).report
+    assert report.why == "prompt-completion, because every row has the keys prompt and completion"
+    assert report.end_of_turn == "<|im_end|>"
+    assert report.notes == ("prompt and completion became a user and an assistant turn of the model's chat template",)
+    assert report.tokenizer == tokenizer.fingerprint

@@ -29,7 +29,7 @@ class Problem:
         lines += [f"  {line}" for line in self.evidence.splitlines()]
         if self.fix:
             lines.append(f"  fix: {self.fix}")
-        return "\n".join(safe(line, limit=600) for line in lines)
+        return "\n".join(safe(line.replace("\n", "\\n"), limit=600) for line in lines)
 
 
 class LocaltuneError(Exception):

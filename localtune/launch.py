@@ -17,7 +17,7 @@ from localtune import __version__
 from localtune.data.prepare import Prepared, prepare, save
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import Problem, RunFailed
-from localtune.model import ModelFiles, fingerprint, resolve
+from localtune.model import Download, ModelFiles, fingerprint, resolve
 from localtune.plan import Plan, check_fits, make_plan
 from localtune.probe import choose
 from localtune.recipe import Loaded, dump
@@ -40,12 +40,10 @@ class Ready:
     plan: Plan
 
 
-def make_ready(loaded: Loaded, say: Callable[[str], None]) -> Ready:
-    """Resolve, tokenise, probe and plan; `say` is told each phase. Raises the errors of each part."""
+def make_ready(loaded: Loaded, confirm: Callable[[Download], bool]) -> Ready:
+    """Resolve, tokenise, probe and plan; `confirm` is asked before a download. Raises the errors of each part."""
     recipe = loaded.recipe
-    say(f"model {recipe.model}")
-    model = resolve(recipe.model, loaded.base)
-    say(f"data {recipe.data.train}")
+    model = resolve(recipe.model, loaded.base, confirm=confirm)
     prepared = prepare(
         recipe.data,
         Tokenizer(model.folder),
@@ -55,7 +53,6 @@ def make_ready(loaded: Loaded, say: Callable[[str], None]) -> Ready:
         samples=recipe.watch.samples,
         vocabulary=model.config.vocabulary,
     )
-    say("device")
     device = choose(recipe.backend)
     return Ready(loaded, model, prepared, make_plan(recipe, model, prepared, device))
 

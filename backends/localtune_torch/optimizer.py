@@ -41,8 +41,9 @@ def update(optimizer: torch.optim.AdamW, *, lr: float, norm: float, clip: float)
     factor = clip / (norm + 1e-6) if clip else math.inf
     for group in optimizer.param_groups:
         group["lr"] = lr
-        if factor < 1:
-            torch._foreach_mul_([p.grad for p in group["params"] if p.grad is not None], factor)
+        gradients = [p.grad for p in group["params"] if p.grad is not None]
+        if factor < 1 and gradients:
+            torch._foreach_mul_(gradients, factor)
     optimizer.step()
 
 

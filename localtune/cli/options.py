@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ import click
 
 from localtune import recipe
 from localtune.errors import InputError, Problem
+from localtune.model import Download
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -39,16 +41,20 @@ def read_recipe(
     flags = [f"{key}={json.dumps(value)}" for key, value in (("backend", backend), ("name", name)) if value]
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
-        flags += [f"model={json.dumps(_from_here(model))}"] if model else []
+        flags += [f"model={json.dumps(model)}"] if model else []
         return recipe.load(path, [*overrides, *flags], os.environ, recipe.user_config())
     return recipe.from_data(path, model, [*overrides, *flags], os.environ, recipe.user_config())
-
-
-def _from_here(model: str) -> str:
-    """A folder named on the command line lies where the user stands, not where the recipe does."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 def to_json(value: object) -> str:
     """A result for a program."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def confirm_download(download: Download) -> bool:
+    """Say what would be downloaded; ask where there is somebody to ask, else go ahead."""
+    what = f"{download.name} is not here yet: {download.files} files, {download.size / 1e9:.2f} GB to download"
+    if not sys.stdin.isatty():
+        click.echo(what, err=True)
+        return True
+    return click.confirm(f"{what}; download?", default=True, err=True)

@@ -2,7 +2,7 @@
 
 import click
 
-from localtune.cli.options import read_recipe, recipe_arguments, to_json
+from localtune.cli.options import confirm_download, read_recipe, recipe_arguments, to_json
 from localtune.cli.show import plan_lines, report_lines
 from localtune.launch import check, make_ready
 
@@ -13,7 +13,7 @@ from localtune.launch import check, make_ready
 def plan(source: str, model: str | None, overrides: tuple[str, ...], backend: str | None, as_json: bool) -> None:
     """Say what a run would do, need and write; exit 4 if it does not fit."""
     loaded = read_recipe(source, model, overrides, backend)
-    ready = make_ready(loaded, lambda text: None)
+    ready = make_ready(loaded, confirm_download)
     if as_json:
         click.echo(to_json(ready.plan.to_json()))
     else:

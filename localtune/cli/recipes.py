@@ -62,11 +62,13 @@ def _find(name: str) -> Path:
 @click.option("-m", "--model", required=True, help="Hub id or folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("recipe.yaml"), help="File to write.")
 def init(data: Path, model: str, output: Path) -> None:
-    """Write a commented recipe for a file of examples."""
+    """Write a commented recipe for a file of examples, and the schema that editors check it with."""
     if output.exists():
         raise InputError(Problem("recipe.exists", "is there already", where=str(output), fix="-o another.yaml"))
+    schema_file = output.with_name("localtune.schema.json")
     write_bytes(output, recipe.starter(str(data), model).encode("utf-8"))
-    click.echo(f"wrote {output}; next: localtune plan {output}", err=True)
+    write_bytes(schema_file, (to_json(recipe.schema()) + "\n").encode("utf-8"))
+    click.echo(f"wrote {output}, and {schema_file.name} for editors; next: localtune plan {output}", err=True)
 
 
 @click.command()

@@ -5,7 +5,7 @@ import sys
 import click
 
 from localtune.cli.follow import ask_on_interrupt, exit_code, follow
-from localtune.cli.options import read_recipe, recipe_arguments
+from localtune.cli.options import confirm_download, read_recipe, recipe_arguments
 from localtune.cli.show import plan_lines, report_lines
 from localtune.errors import InputError, Problem
 from localtune.launch import Ready, check, create_run, make_ready, start
@@ -49,7 +49,7 @@ def _new(
     source: str | None, model: str | None, overrides: tuple[str, ...], backend: str | None, name: str | None
 ) -> Run:
     loaded = read_recipe(source, model, overrides, backend, name)
-    ready = make_ready(loaded, _say)
+    ready = make_ready(loaded, confirm_download)
     _tell(ready)
     check(ready)
     return create_run(ready)

@@ -4,6 +4,7 @@ A cut keeps the first tokens. A split loses no token: the pieces follow each oth
 first token of each piece has nothing before it and is not learned (one target fewer per piece after the first).
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -49,7 +50,7 @@ def _pieces(segment: Segment, max_tokens: int, too_long: TooLong) -> list[Segmen
         return [_piece(segment, 0, min(count, max_tokens))]
     bounds = [*range(0, count, max_tokens), count]
     bounds[-2] -= count - bounds[-2] == 1  # a piece of one token would teach nothing
-    return [_piece(segment, start, stop) for start, stop in zip(bounds, bounds[1:], strict=False)]
+    return [_piece(segment, start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
 def _piece(segment: Segment, start: int, stop: int) -> Segment:

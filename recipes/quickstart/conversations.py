@@ -2,7 +2,7 @@
 
 Five kinds: plain requests with plain replies, questions about a sentence, facts of a sentence
 in some notation, copying of words, small talk. No conversation has a JSON object in it, no
-value comes from the unseen part of a pool, and no sentence from the unseen phrasing.
+value comes from the valid or test part of a pool, and no sentence from the unseen phrasing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from phrases import DOMAINS, SMALL_TALK, Domain
-from words import draw, made_up_word
+from words import POOLS, Part, digits, draw, made_up_word
 
 Turn = tuple[str, str]
 Fact = tuple[str, str]
@@ -36,6 +36,9 @@ NOTATIONS: dict[str, Callable[[list[Fact]], str]] = {
 def fill(rng: random.Random, domain: Domain, made_up: float) -> dict[str, str]:
     values = {key: draw(rng, pool, made_up) for key, pool in domain.slots.items()}
     for key, pool in domain.slots.items():
+        # Few numbers have one digit, and a model that has seen few of them doubles it.
+        if pool == "number" and rng.random() < 0.3:
+            values[key] = rng.choice([number for number in POOLS["number"][Part.TRAIN] if len(number) == 1])
         # A second word now and then keeps the end of a value from being the first space.
         if pool in ("item", "label", "place", "city", "name", "artist") and rng.random() < 0.1:
             second = draw(rng, pool, made_up)
@@ -96,8 +99,8 @@ def random_words(rng: random.Random, count: int) -> list[str]:
         word = made_up_word(rng)
         if style < 0.3:
             word = word.capitalize()
-        elif style > 0.9 and rng.random() < 0.4:
-            word = str(rng.randint(0, 9999))
+        elif style > 0.75 and rng.random() < 0.5:
+            word = digits(rng)
         if word not in words:
             words.append(word)
     return words

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 
 from phrases import INTENTS, Domain
-from words import draw
+from words import Part, draw
 
 FOLDER = Path(__file__).parent
 SEED = 11
@@ -19,14 +19,14 @@ KNOWN_PHRASING_ROWS, UNSEEN_PHRASING_ROWS = 120, 80
 Row = dict[str, object]
 
 
-def fill(rng: random.Random, domain: Domain, unseen: bool) -> dict[str, str]:
+def fill(rng: random.Random, domain: Domain, part: Part) -> dict[str, str]:
     """A value for each slot, no value twice."""
     while True:
         values = {}
         for key, pool in domain.slots.items():
             # Groceries and timers read best with words that exist.
             made_up = 0.0 if pool in ("item", "label", "place", "title") else MADE_UP
-            values[key] = draw(rng, pool, made_up, unseen)
+            values[key] = draw(rng, pool, made_up, part)
         if len(set(values.values())) == len(values):
             return values
 
@@ -41,13 +41,14 @@ def make_row(request: str, answer: str) -> Row:
     return {"messages": [{"role": "user", "content": request}, {"role": "assistant", "content": answer}]}
 
 
-def make_rows(rng: random.Random, count: int, unseen_values: bool, unseen_phrasing: bool, taken: set[str]) -> list[Row]:
+def make_rows(rng: random.Random, count: int, part: Part, unseen_phrasing: bool = False) -> list[Row]:
     """Rows spread evenly over the intents, no request twice."""
     rows: list[Row] = []
+    taken: set[str] = set()
     while len(rows) < count:
         intent = list(INTENTS)[len(rows) % len(INTENTS)]
         domain = INTENTS[intent]
-        values = fill(rng, domain, unseen_values)
+        values = fill(rng, domain, part)
         request = rng.choice(domain.unseen if unseen_phrasing else domain.known).format(**values)
         if request not in taken:
             taken.add(request)
@@ -72,16 +73,22 @@ def write_rows(path: Path, rows: list[Row]) -> None:
     print(f"{path.name}: {len(rows)} rows")
 
 
+def test_rows(rng: random.Random) -> list[Row]:
+    known = make_rows(rng, KNOWN_PHRASING_ROWS, Part.TEST)
+    unseen = make_rows(rng, UNSEEN_PHRASING_ROWS, Part.TEST, unseen_phrasing=True)
+    marked = [row | {"group": "known-phrasing"} for row in known]
+    return marked + [row | {"group": "unseen-phrasing"} for row in unseen]
+
+
 def make_all(seed: int) -> dict[str, list[Row]]:
-    rng, taken = random.Random(seed), set[str]()
-    seen = make_rows(rng, TRAIN_ROWS + VALID_ROWS, False, False, taken)
-    known = make_rows(rng, KNOWN_PHRASING_ROWS, True, False, taken)
-    unseen = make_rows(rng, UNSEEN_PHRASING_ROWS, True, True, taken)
-    test = [row | {"group": "known-phrasing"} for row in known] + [row | {"group": "unseen-phrasing"} for row in unseen]
-    shared = slot_values(seen) & slot_values(test)
+    rng = random.Random(seed)
+    train = make_rows(rng, TRAIN_ROWS, Part.TRAIN)
+    valid = make_rows(rng, VALID_ROWS, Part.VALID)
+    test = test_rows(rng)
+    shared = (slot_values(train) | slot_values(valid)) & slot_values(test)
     if shared:
-        raise ValueError(f"values in both parts: {sorted(shared)}")
-    return {"train": seen[:TRAIN_ROWS], "valid": seen[TRAIN_ROWS:], "test": test}
+        raise ValueError(f"values of the test in train or valid: {sorted(shared)}")
+    return {"train": train, "valid": valid, "test": test}
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import random
+import re
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from conversations import Turn, conversation
-from words import made_up_word
+from words import Part, made_up_word
 
 FOLDER = Path(__file__).parent
 SEED = 7
@@ -69,7 +70,8 @@ def segments(turns: list[Turn]) -> list[Segment]:
 def train_tokenizer(seed: int) -> Tokenizer:
     """Byte-level BPE; all values in its text are made up, so no listed value is one token."""
     rng = random.Random(seed)
-    texts = [text for _ in range(40_000) for turn in conversation(rng, made_up=1.0) for text in turn]
+    pieces = [piece for _ in range(40_000) for piece in segments(conversation(rng, made_up=1.0))]
+    texts = [text for piece, _ in pieces for text in re.split(r"<\|\w+\|>", piece)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -140,9 +142,7 @@ def rate_factor(share_done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (share_done - 0.03) / 0.97))
 
 
-def batch_loss(
-    model: LlamaForCausalLM, ids: torch.Tensor, spoken: torch.Tensor
-) -> torch.Tensor:
+def batch_loss(model: LlamaForCausalLM, ids: torch.Tensor, spoken: torch.Tensor) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits
     losses = cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
@@ -173,18 +173,17 @@ def make_optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
 def pretrain(model: LlamaForCausalLM, tokens: NDArray[numpy.int32], spoken: NDArray[numpy.bool_]) -> None:
     """One pass over the tokens; rows of 256 tokens first, rows of 512 in the last fifth."""
     optimizers = make_optimizers(model)
-    schedulers = []
     steps = len(tokens) // TOKENS_PER_BATCH
-    for optimizer in optimizers:
-        schedulers.append(LambdaLR(optimizer, lambda step: rate_factor((step + 1) / steps)))
+    schedulers = [LambdaLR(optimizer, lambda step: rate_factor((step + 1) / steps)) for optimizer in optimizers]
     started, recent = time.time(), 0.0
     for step in range(steps):
         length = 256 if step < 0.8 * steps else 512
         loss = batch_loss(model, *batch_at(tokens, spoken, step * TOKENS_PER_BATCH, length))
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for part in (*optimizers, *schedulers):
-            part.step()
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
         model.zero_grad()
         recent += loss.item()
         if (step + 1) % 100 == 0:
@@ -197,7 +196,7 @@ def copy_tasks(count: int, seed: int) -> list[tuple[str, str]]:
     rng = random.Random(seed)
     tasks = []
     for _ in range(count):
-        text = " ".join(made_up_word(rng, unseen=True) for _ in range(rng.choice((1, 2, 3))))
+        text = " ".join(made_up_word(rng, Part.TEST) for _ in range(rng.choice((1, 2, 3))))
         tasks.append(rng.choice(((f"Repeat: {text}", text), (f"Put this in quotes: {text}", f'"{text}"'))))
     return tasks
 
@@ -261,7 +260,7 @@ def write_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the quickstart's model.")
-    parser.add_argument("--tokens", type=int, default=9_500_000, help="tokens of pretraining text")
+    parser.add_argument("--tokens", type=int, default=5_800_000, help="tokens of pretraining text")
     parser.add_argument("--out", type=Path, default=FOLDER / "model")
     arguments = parser.parse_args()
     torch.manual_seed(SEED)

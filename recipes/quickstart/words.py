@@ -1,15 +1,15 @@
 """Words and values that the quickstart's generators draw from.
 
-Every pool of values is cut in two parts that share nothing: `known` values fill the
-pretraining text, `train.jsonl` and `valid.jsonl`; `unseen` values fill `test.jsonl` only.
-Made-up words are cut the same way, by a checksum of the word.
+Every pool of values is cut in three parts that share nothing: the `train` part fills the
+pretraining text and `train.jsonl`, the `valid` part fills `valid.jsonl` only, the `test` part
+fills `test.jsonl` only. Made-up words are cut the same way, by a checksum of the word.
 """
 
 from __future__ import annotations
 
 import random
 import zlib
-from dataclasses import dataclass
+from enum import Enum
 
 NAMES = """Mia Tom Anna Ben Clara David Ella Felix Greta Hugo Ida Jonas Karl Lena Max Nora Oscar Paula
 Robin Sara Theo Uma Vera Zoe Alma Bruno Carmen Dana Emil Flora Gina Henry Iris Jack Kira Leo Mara Nils
@@ -59,47 +59,49 @@ Parade Picnic Balloon Umbrella Sparrow Falcon Orchid Willow Canyon Glacier Comet
 
 MONTHS = """January February March April May June July August September October November December""".split()
 
-ONSETS = """b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sch sh sk sl sm sn sp
-st str t th tr v w wh y z""".split() + [""]
+ONSETS = (
+    """b bl br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sch sh sk sl sm sn sp
+st str t th tr v w wh y z""".split()
+    + [""]
+)
 VOWELS = "a e i o u a e i o u ai au ea ee ei ia ie io oa oo ou y".split()
 CODAS = "b ck d f g k l ld ll lm m mb n nd ng nk nt p r rd rk rn rt s sk ss st t th v x z".split() + [""] * 14
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 NATURAL_WORDS = frozenset(
-    word.lower()
-    for word in NAMES + CITIES + ITEMS + LABELS + PLACES + FIRST_TITLE_WORDS + SECOND_TITLE_WORDS
+    word.lower() for word in NAMES + CITIES + ITEMS + LABELS + PLACES + FIRST_TITLE_WORDS + SECOND_TITLE_WORDS
 )
 PROPER_POOLS = ("name", "city", "artist")
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Values of one kind, cut into two parts that share nothing."""
+class Part(Enum):
+    """What a value may be used for."""
 
-    known: tuple[str, ...]
-    unseen: tuple[str, ...]
-
-    def part(self, unseen: bool) -> tuple[str, ...]:
-        return self.unseen if unseen else self.known
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
 
 
-def is_reserved(word: str) -> bool:
-    """Whether a made-up word belongs to the unseen part."""
-    return zlib.crc32(word.lower().encode()) % 8 == 0
+Pool = dict[Part, tuple[str, ...]]
 
 
-def cut(values: list[str], reserved: frozenset[str] = frozenset()) -> Pool:
-    """Every third value, and every reserved one, goes to the unseen part."""
-    chosen = {value for index, value in enumerate(values) if index % 3 == 2} | (reserved & set(values))
-    return Pool(tuple(v for v in values if v not in chosen), tuple(v for v in values if v in chosen))
+def part_of_number(number: int) -> Part:
+    """One in three is for the test, one in nine for validation."""
+    return {2: Part.TEST, 5: Part.TEST, 8: Part.TEST, 4: Part.VALID}.get(number % 9, Part.TRAIN)
+
+
+def part_of_word(word: str) -> Part:
+    return part_of_number(zlib.crc32(word.lower().encode()))
+
+
+def cut(values: list[str]) -> Pool:
+    numbered = list(enumerate(values))
+    return {part: tuple(value for index, value in numbered if part_of_number(index) is part) for part in Part}
 
 
 def title_pool() -> Pool:
     first, second = cut(FIRST_TITLE_WORDS), cut(SECOND_TITLE_WORDS)
-    return Pool(
-        tuple(f"{one} {two}" for one in first.known for two in second.known),
-        tuple(f"{one} {two}" for one in first.unseen for two in second.unseen),
-    )
+    return {part: tuple(f"{one} {two}" for one in first[part] for two in second[part]) for part in Part}
 
 
 def clock_times() -> list[str]:
@@ -123,13 +125,15 @@ POOLS = {
 }
 
 
-# Only known words are taken apart, so that no piece of an unseen one is given away.
-WORDS_TO_SPLICE = [
-    word.lower()
-    for pool in ("name", "city", "item", "label", "place", "title")
-    for value in POOLS[pool].known[:150]
-    for word in value.split()
-]
+# Only words for training are taken apart, so that no piece of another one is given away.
+WORDS_TO_SPLICE = sorted(
+    {
+        word.lower()
+        for pool in ("name", "city", "item", "label", "place", "title")
+        for value in POOLS[pool][Part.TRAIN]
+        for word in value.split()
+    }
+)
 
 
 def syllable_word(rng: random.Random) -> str:
@@ -139,7 +143,7 @@ def syllable_word(rng: random.Random) -> str:
 
 
 def spliced_word(rng: random.Random) -> str:
-    """The head of one known word joined to the tail of another one."""
+    """The head of one word joined to the tail of another one."""
     head, tail = rng.choice(WORDS_TO_SPLICE), rng.choice(WORDS_TO_SPLICE)
     return head[: rng.randint(1, len(head) - 1)] + tail[rng.randint(1, len(tail) - 1) :]
 
@@ -148,26 +152,32 @@ def letter_word(rng: random.Random) -> str:
     return "".join(rng.choice(LETTERS) for _ in range(rng.randint(2, 5)))
 
 
-def made_up_word(rng: random.Random, unseen: bool = False) -> str:
+def made_up_word(rng: random.Random, part: Part = Part.TRAIN) -> str:
     """A word of two to ten letters that is in no list, from the asked part."""
     while True:
         make = rng.choices((syllable_word, spliced_word, letter_word), (5, 4, 1))[0]
         word = make(rng)
-        if 2 <= len(word) <= 10 and word not in NATURAL_WORDS and is_reserved(word) == unseen:
+        if 2 <= len(word) <= 10 and word not in NATURAL_WORDS and part_of_word(word) is part:
             return word
 
 
-def made_up_value(rng: random.Random, pool: str, unseen: bool = False) -> str:
+def made_up_value(rng: random.Random, pool: str, part: Part) -> str:
     """A made-up value that looks like those of the pool."""
-    word = made_up_word(rng, unseen)
+    word = made_up_word(rng, part)
     if pool == "title":
-        return f"{word.capitalize()} {made_up_word(rng, unseen).capitalize()}"
+        return f"{word.capitalize()} {made_up_word(rng, part).capitalize()}"
     return word.capitalize() if pool in PROPER_POOLS else word
 
 
-def draw(rng: random.Random, pool: str, made_up: float, unseen: bool = False) -> str:
+def draw(rng: random.Random, pool: str, made_up: float, part: Part = Part.TRAIN) -> str:
     """A value of the pool; where the pool holds words, made up with the given chance."""
     open_ended = pool not in ("time", "date", "number")
     if pool == "artist" or (open_ended and rng.random() < made_up):
-        return made_up_value(rng, pool, unseen)
-    return rng.choice(POOLS[pool].part(unseen))
+        return made_up_value(rng, pool, part)
+    return rng.choice(POOLS[pool][part])
+
+
+def digits(rng: random.Random) -> str:
+    """A number or a clock time to copy."""
+    longer = str(rng.randint(100, 99_999))
+    return rng.choice((longer, rng.choice(POOLS["number"][Part.TRAIN]), rng.choice(POOLS["time"][Part.TRAIN])))

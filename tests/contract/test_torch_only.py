@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from localtune.adapter import Full, Lora
-from localtune.backend import OptimizerSpec
-from localtune.errors import ResourceError
-from localtune.objectives import SFT
 from localtune_torch import generation, loss, packing
 from localtune_torch import optimizer as adamw
 from localtune_torch.backend import TorchBackend
 from localtune_torch.memory import memory_or_error
 from localtune_torch.session import TorchSession
+
+from localtune.adapter import Full, Lora
+from localtune.backend import OptimizerSpec, Sampling
+from localtune.errors import ResourceError
+from localtune.objectives import SFT
 from tests.contract.conftest import FAMILIES, FLOAT32, LORA, NF4, PLAIN, ROOMY, Models, rows_of, segment
 
 BATCH = rows_of([segment(9, 1), segment(20, 2)], [segment(25, 3)])
@@ -98,10 +98,10 @@ def finite_difference(session: TorchSession, parameter: torch.nn.Parameter, dire
     sums = []
     with torch.no_grad():
         for side in (1e-5, -1e-5):
-            parameter += side * direction
+            parameter.add_(direction, alpha=side)
             session.transformer.train()
             sums.append(float(session.objective_sum(SFT, BATCH)))
-            parameter -= side * direction
+            parameter.sub_(direction, alpha=side)
     return (sums[0] - sums[1]) / 2e-5
 
 
@@ -112,7 +112,7 @@ def test_only_the_adapter_has_gradients_and_the_base_keeps_its_bytes(models: Mod
     for step in range(3):
         session.train_step([BATCH], step=step, lr=1e-2)
         session.score(BATCH)
-        list(session.generate([[3, 4, 5]], generation.Sampling((2,), 3)))
+        list(session.generate([[3, 4, 5]], Sampling((2,), 3)))
     assert base_hash(session) == before
     session.transformer.train()
     session.objective_sum(SFT, BATCH).backward()  # type: ignore[no-untyped-call]
@@ -226,10 +226,10 @@ UNIFORM_7_0_0 = 0.8720734548204873
 def test_sampled_frequencies_are_the_probabilities() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0]]).expand(4000, 4)
     uniforms = [generation.uniform(1, row, 0) for row in range(4000)]
-    drawn = generation.draw(logits, uniforms, generation.Sampling((), 1, temperature=1.0))
+    drawn = generation.draw(logits, uniforms, Sampling((), 1, temperature=1.0))
     expected = torch.softmax(logits[0].double(), 0).numpy()
     assert np.max(np.abs(np.bincount(drawn.numpy(), minlength=4) / 4000 - expected)) < 0.02
-    nucleus = generation.draw(logits, uniforms, generation.Sampling((), 1, temperature=1.0, top_p=0.6))
+    nucleus = generation.draw(logits, uniforms, Sampling((), 1, temperature=1.0, top_p=0.6))
     assert set(nucleus.tolist()) == {3}
 
 

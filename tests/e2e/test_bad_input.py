@@ -28,7 +28,7 @@ def _data(folder: Path, content: str | bytes, *flags: str) -> list[str]:
 def _model(folder: Path, change: Callable[[Path], object]) -> list[str]:
     shutil.copytree(MODEL, folder / "model")
     change(folder / "model")
-    return _data(folder, GOOD * 12)[:1] + ["-m", "model"]
+    return [_data(folder, GOOD * 12)[0], "-m", "model"]
 
 
 def _config(folder: Path, **changes: object) -> None:
@@ -117,7 +117,11 @@ CASES: dict[str, tuple[Case, int, list[str]]] = {
         4,
         ["needs", "100", "largest"],
     ),
-    "an unknown hub model offline": (lambda f: [*_data(f, GOOD * 12)[:1], "-m", "nobody/nothing"], 3, ["nobody/nothing"]),
+    "an unknown hub model offline": (
+        lambda f: [*_data(f, GOOD * 12)[:1], "-m", "nobody/nothing"],
+        3,
+        ["nobody/nothing"],
+    ),
     "a data file without a model": (lambda f: _data(f, GOOD)[:1], 2, ["model"]),
     "an unknown run": (lambda f: ["--resume", "nothing"], 2, ["nothing", "localtune runs ls"]),
     "another file type": (lambda f: ["picture.png", "-m", str(MODEL)], 2, ["picture.png"]),

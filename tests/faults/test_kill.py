@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localtune.events import Event, Evaluation, Step
+from localtune.events import Evaluation, Event, Step
 from localtune.runs.files import sha256
 from localtune.runs.folder import Run
 from tests.command import Command, short, wait_until
@@ -55,7 +55,9 @@ def _kill_at(run: Run, step: int) -> None:
     wait_until(lambda: run.status().state == "crashed")
 
 
-def test_a_run_killed_twice_ends_bit_for_bit_like_the_one_that_was_not(localtune: Command, tmp_path: Path, whole: Run) -> None:
+def test_a_run_killed_twice_ends_bit_for_bit_like_the_one_that_was_not(
+    localtune: Command, tmp_path: Path, whole: Run
+) -> None:
     moments = random.Random(5)
     begun = localtune("run", *short(tmp_path, steps=STEPS), "--detach")
     assert begun.code == 0, begun.err

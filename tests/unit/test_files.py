@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from localtune.errors import InputError
-from localtune.runs import files
 from localtune.runs.files import append_line, is_complete, new_folder, read_json, sweep, write_bytes, write_json
 
 
@@ -28,7 +27,7 @@ def _cut_before(monkeypatch: pytest.MonkeyPatch, number: int) -> list[str]:
             calls.append(name)
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(files.os, name, call)
+        monkeypatch.setattr(os, name, call)
 
     for name in ("fsync", "replace"):
         counted(name)
@@ -87,9 +86,14 @@ def test_a_failing_block_leaves_the_old_folder_and_no_litter(tmp_path: Path) -> 
     target = tmp_path / "adapter"
     with new_folder(target) as folder:
         (folder / "weights").write_bytes(b"old")
-    with pytest.raises(ZeroDivisionError), new_folder(target) as folder:
-        (folder / "weights").write_bytes(b"new")
-        raise ZeroDivisionError
+
+    def fail() -> None:
+        with new_folder(target) as folder:
+            (folder / "weights").write_bytes(b"new")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert (target / "weights").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 

@@ -33,7 +33,10 @@ def run(tmp_path: Path) -> Run:
 
 
 def _save(run: Run, step: int, best: int = 0) -> None:
-    checkpoints.save(run, Progress(step, best), lambda folder: (folder / "weights").write_bytes(b"w" * step) and None)
+    def write(folder: Path) -> None:
+        (folder / "weights").write_bytes(b"w" * step)
+
+    checkpoints.save(run, Progress(step, best), write)
 
 
 def test_runs_are_ordered_by_their_time_stamp(runs: Path) -> None:

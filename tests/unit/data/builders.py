@@ -11,9 +11,12 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from localtune.batch import Segment
-from localtune.data.conversations import Conversation, Message, Role
+from localtune.data.conversations import Conversation, Example, Message, Role
+from localtune.data.render import Renderer, Tokenised
 from localtune.data.rows import Place
 from localtune.data.tokenizer import Tokenizer as OurTokenizer
+from localtune.data.turns import Learn
+from localtune.errors import Problem
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -81,6 +84,23 @@ def segment(length: int, source: int = 0, learned: int = 1) -> Segment:
     weights = np.zeros(length, np.float32)
     weights[max(1, length - learned) :] = 1.0
     return Segment(np.arange(1, length + 1, dtype=np.int32) + 1000 * source, weights, source)
+
+
+TALK = conversation(("system", "S"), ("user", "hi"), ("assistant", "one"), ("user", "more"), ("assistant", "two "))
+
+
+def segments(tokenizer: OurTokenizer, example: Example, learn: Learn = "answers") -> tuple[Segment, ...]:
+    """What `example` becomes; the test fails where it cannot be used."""
+    (done,) = Renderer(tokenizer, learn=learn).render([example])
+    assert isinstance(done, Tokenised), done
+    return done.segments
+
+
+def the_problem(tokenizer: OurTokenizer, example: Example, learn: Learn = "answers") -> Problem:
+    """Why `example` cannot be used."""
+    (done,) = Renderer(tokenizer, learn=learn).render([example])
+    assert isinstance(done, Problem)
+    return done
 
 
 def learned_text(tokenizer: OurTokenizer, one: Segment) -> str:

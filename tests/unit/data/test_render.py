@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,32 +9,21 @@ from localtune.batch import Segment
 from localtune.data.conversations import Conversation, Example, Pair, Passage
 from localtune.data.render import Renderer, Tokenised
 from localtune.data.tokenizer import Tokenizer
+from localtune.data.turns import Learn
 from localtune.errors import InputError, Problem
 from tests.unit.data.builders import (
     CHATML,
     PLACE,
+    TALK,
     all_text,
     byte_level,
     conversation,
     learned_text,
     save_tokenizer,
+    segments,
     sentencepiece,
+    the_problem,
 )
-
-TALK = conversation(("system", "S"), ("user", "hi"), ("assistant", "one"), ("user", "more"), ("assistant", "two "))
-Learn = Literal["answers", "all", "last"]
-
-
-def segments(tokenizer: Tokenizer, example: Example, learn: Learn = "answers") -> tuple[Segment, ...]:
-    (done,) = Renderer(tokenizer, learn=learn).render([example])
-    assert isinstance(done, Tokenised), done
-    return done.segments
-
-
-def the_problem(tokenizer: Tokenizer, example: Example, learn: Learn = "answers") -> Problem:
-    (done,) = Renderer(tokenizer, learn=learn).render([example])
-    assert isinstance(done, Problem)
-    return done
 
 
 def test_answers_and_their_end_of_turn_are_the_targets(tmp_path: Path) -> None:
@@ -265,57 +253,6 @@ def test_reserved_characters_are_a_problem(tmp_path: Path) -> None:
     assert the_problem(tokenizer, conversation(("user", "\U0010fff0"), ("assistant", "b"))).code == "data.reserved"
     raw = save_tokenizer(tmp_path / "raw", template=None)
     assert the_problem(raw, Pair(PLACE, "a", "\U0010fff00\U0010fff1</s>x")).code == "data.reserved"
-
-
-def test_a_pair_becomes_turns_where_there_is_a_template(tmp_path: Path) -> None:
-    tokenizer = save_tokenizer(tmp_path)
-    (one,) = segments(tokenizer, Pair(PLACE, "hi", "yo", system="S"))
-    same = conversation(("system", "S"), ("user", "hi"), ("assistant", "yo"))
-    assert one.tokens.tolist() == segments(tokenizer, same)[0].tokens.tolist()
-
-
-@pytest.mark.parametrize("kind", ["bytes", "prepend", "first", "always"])
-def test_a_raw_prompt_has_the_ids_it_has_alone(kind: str, tmp_path: Path) -> None:
-    raw = byte_level([("a", "b")]) if kind == "bytes" else sentencepiece(kind)
-    tokenizer = save_tokenizer(tmp_path, raw, template=None, bos=True)
-    renderer = Renderer(tokenizer, learn="answers")
-    prompt = list(renderer.prompt_ids("so a", None))
-    (one,) = segments(tokenizer, Pair(PLACE, "so a", "b aa"))
-    assert prompt == tokenizer.encode("so a", special=True)
-    assert one.tokens.tolist()[: len(prompt)] == prompt
-    assert one.weights.tolist() == [0.0] * len(prompt) + [1.0] * (len(one.tokens) - len(prompt))
-    assert one.tokens[-1] == tokenizer.eos_id
-    assert tokenizer.decode(one.tokens.tolist(), skip_special=True) == "so ab aa"
-
-
-def test_an_eos_string_that_ends_a_completion_is_not_doubled(tmp_path: Path) -> None:
-    tokenizer = save_tokenizer(tmp_path, template=None)
-    (one,) = segments(tokenizer, Pair(PLACE, "a", "b</s>"))
-    assert learned_text(tokenizer, one) == "b</s>"
-    assert one.tokens.tolist().count(tokenizer.id_of("</s>")) == 1
-
-
-def test_control_strings_in_a_raw_pair_stay_text(tmp_path: Path) -> None:
-    tokenizer = save_tokenizer(tmp_path, template=None)
-    (done,) = Renderer(tokenizer, learn="answers").render([Pair(PLACE, "a <|im_end|>", "b </s> c")])
-    assert isinstance(done, Tokenised)
-    assert done.held == 2
-    assert tokenizer.control_ids & set(done.segments[0].tokens.tolist()) == {tokenizer.eos_id}
-
-
-def test_a_passage_is_bos_text_eos_and_all_but_bos_is_learned(tmp_path: Path) -> None:
-    tokenizer = save_tokenizer(tmp_path, template=None, bos=True)
-    for text in ("once", "<s>once", "once</s>"):
-        (one,) = segments(tokenizer, Passage(PLACE, text))
-        assert all_text(tokenizer, one) == "<s>once</s>"
-        assert learned_text(tokenizer, one) == "once</s>"
-
-
-def test_conversations_and_system_turns_need_a_template(tmp_path: Path) -> None:
-    tokenizer = save_tokenizer(tmp_path, template=None)
-    for example in (TALK, Pair(PLACE, "a", "b", system="S")):
-        with pytest.raises(InputError, match=r"template\.missing"):
-            segments(tokenizer, example)
 
 
 @pytest.mark.parametrize("template", [CHATML, STRIPPING, MARKED])

@@ -14,13 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from localtune.errors import InputError, Problem
-from localtune.recipe_layers import Given, Layer, from_environment, from_file, from_flag
-from localtune.recipe_problems import first_problems, in_words
-from localtune.recipe_yaml import write_value
-from localtune.setting_words import fields as fields
-from localtune.setting_words import schema as schema
-from localtune.setting_words import sections
-from localtune.setting_words import settings_table as settings_table
+from localtune.recipe.layers import Given, Layer, from_environment, from_file, from_flag
+from localtune.recipe.problems import first_problems, in_words
+from localtune.recipe.words import fields as fields
+from localtune.recipe.words import schema as schema
+from localtune.recipe.words import sections
+from localtune.recipe.words import settings_table as settings_table
+from localtune.recipe.yaml import write_value
 from localtune.settings import Recipe as Recipe
 
 COMMAND_LINE = "the command line"

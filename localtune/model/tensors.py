@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from localtune.errors import InputError, Problem
-from localtune.json_object import parse_object, read_object
+from localtune.model.json_object import parse_object, read_object
 
 HEADER_LIMIT = 100_000_000
 INDEX_LIMIT = 64_000_000

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localtune.errors import InputError, Problem
-from localtune.model_config import ModelConfig, model_config, read_config, stop_ids
-from localtune.tensors import TensorInfo
+from localtune.model.config import ModelConfig, model_config, read_config, stop_ids
+from localtune.model.tensors import TensorInfo
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

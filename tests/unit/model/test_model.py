@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles, fingerprint, licence, own_code, resolve
+from tests.material import material
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -135,16 +136,9 @@ def test_code_in_the_folder_is_only_noted(model: ModelFiles) -> None:
     assert own_code(resolve(str(model.folder), Path())) == ("modeling_x.py",)
 
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-MATERIAL = Path(os.environ.get("LOCALTUNE_MATERIAL") or SHARED)
-
-
 @pytest.mark.material
-@pytest.mark.skipif(
-    not (MATERIAL / "model-stories260K").is_dir(), reason="needs the reference models beside the checkout"
-)
 def test_a_real_model_is_described_as_it_is() -> None:
-    found = resolve("model-stories260K", MATERIAL)
+    found = resolve("model-stories260K", material("model-stories260K").parent)
     assert (found.parameters, found.size, found.stop_ids) == (260_032, 1_040_128, (2, 1))
     config = found.config
     assert (config.architecture, config.layers, config.hidden, config.feed_forward) == ("LlamaForCausalLM", 5, 64, 172)

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from localtune.errors import InputError, Problem
-from localtune.recipe_problems import FIX, first_problems, shown
-from localtune.recipe_yaml import LIMIT, Document, read, read_value
-from localtune.recipe_yaml import Path as Keys
-from localtune.setting_words import fields, sections
+from localtune.recipe.problems import FIX, first_problems, shown
+from localtune.recipe.words import fields, sections
+from localtune.recipe.yaml import LIMIT, Document, read, read_value
+from localtune.recipe.yaml import Path as Keys
 from localtune.settings import NOT_PATHS, PATH_SETTINGS
 
 ENVIRONMENT = "LOCALTUNE_"

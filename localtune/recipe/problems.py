@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from localtune.errors import Problem
-from localtune.setting_words import Setting, fields, words
+from localtune.recipe.words import Setting, fields, words
 
 FIX = "all keys: localtune schema recipe"
 LIMIT = 20

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from localtune.recipe_yaml import write_value
+from localtune.recipe.yaml import write_value
 from localtune.settings import Recipe
 
 Schema = Mapping[str, Any]

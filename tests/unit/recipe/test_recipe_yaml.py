@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtune.errors import InputError, Problem
-from localtune.recipe_yaml import LIMIT, read, read_value, resolve, write_value
+from localtune.recipe.yaml import LIMIT, read, read_value, resolve, write_value
 
 
 def refusal(text: str | bytes) -> Problem:

@@ -19,8 +19,8 @@ from huggingface_hub import errors
 from safetensors.numpy import save
 
 from localtune.errors import InputError, LocaltuneError, MachineError, ResourceError
-from localtune.hub import Download, snapshot
 from localtune.model import resolve
+from localtune.model.hub import Download, snapshot
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from localtune.errors import InputError, Problem
 from localtune.recipe import dump, load
-from localtune.recipe_yaml import write_value
-from localtune.setting_words import fields
+from localtune.recipe.words import fields
+from localtune.recipe.yaml import write_value
 from localtune.settings import Recipe
 
 MINIMAL = "model: org/name\ndata:\n  train: rows.jsonl\n"

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localtune.errors import InputError, Problem
-from localtune.hub import Download as Download
-from localtune.hub import snapshot
-from localtune.model_config import ModelConfig as ModelConfig
-from localtune.model_config import model_config, read_config, stop_ids
-from localtune.tensors import TensorInfo as TensorInfo
-from localtune.tensors import read_tensors
+from localtune.model.config import ModelConfig as ModelConfig
+from localtune.model.config import model_config, read_config, stop_ids
+from localtune.model.hub import Download as Download
+from localtune.model.hub import snapshot
+from localtune.model.tensors import TensorInfo as TensorInfo
+from localtune.model.tensors import read_tensors
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?", re.ASCII)
 
@@ -85,7 +85,7 @@ def fingerprint(model: ModelFiles) -> dict[str, str]:
 
 def licence(model: ModelFiles) -> str | None:
     """The licence named in the front matter of the model's README.md, such as "apache-2.0"; None if there is none."""
-    from localtune.recipe_yaml import read
+    from localtune.recipe.yaml import read
 
     try:
         with (model.folder / "README.md").open("rb") as file:

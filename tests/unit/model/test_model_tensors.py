@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from localtune.errors import InputError, Problem
-from localtune.tensors import BITS, INDEX, WEIGHTS, read_header, read_tensors
+from localtune.model.tensors import BITS, INDEX, WEIGHTS, read_header, read_tensors
 
 
 def raw(header: Any, data: bytes = b"", length: int | None = None) -> bytes:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from localtune.errors import InputError, Problem
 from localtune.recipe import Loaded, dump, from_data, load, safe_name, starter, user_config
-from localtune.setting_words import fields
+from localtune.recipe.words import fields
 from localtune.settings import Recipe
 
 MINIMAL = "model: org/name\ndata:\n  train: rows.jsonl\n"

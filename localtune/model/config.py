@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from localtune.errors import InputError, Problem
-from localtune.json_object import read_object
-from localtune.tensors import TensorInfo
+from localtune.model.json_object import read_object
+from localtune.model.tensors import TensorInfo
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from localtune.recipe import fields, schema, settings_table
-from localtune.setting_words import sections, words
+from localtune.recipe.words import sections, words
 from localtune.settings import PATH_SETTINGS, Recipe, TrainSettings
 
 

@@ -18,8 +18,8 @@ from localtune.data.prepare import Prepared, prepare, save
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import Problem, RunFailed
 from localtune.model import Download, ModelFiles, fingerprint, resolve
-from localtune.plan import Plan, check_fits, make_plan
-from localtune.probe import choose
+from localtune.plan import Plan, check_fits, make_plan, settings_of
+from localtune.probe import choose, refuse
 from localtune.recipe import Loaded, dump
 from localtune.runs.files import new_folder, sha256, write_bytes, write_json
 from localtune.runs.folder import Run
@@ -53,8 +53,10 @@ def make_ready(loaded: Loaded, confirm: Callable[[Download], bool]) -> Ready:
         samples=recipe.watch.samples,
         vocabulary=model.config.vocabulary,
     )
-    device = choose(recipe.backend)
-    return Ready(loaded, model, prepared, make_plan(recipe, model, prepared, device))
+    with choose(recipe.backend) as probe:
+        plan = make_plan(recipe, model, prepared, probe.device)
+        refuse(probe.refusals(model, settings_of(recipe, plan)))
+    return Ready(loaded, model, prepared, plan)
 
 
 def check(ready: Ready) -> None:

@@ -130,9 +130,12 @@ def _quantised(tensor: TensorInfo) -> bool:
     return len(tensor.shape) == 2 and ".layers." in tensor.name
 
 
-def gigabytes(size: float) -> str:
+def readable(size: float) -> str:
     """`size` for a person."""
-    return f"{size / 1e9:.2f} GB" if size < 99.5e8 else f"{size / 1e9:.1f} GB"
+    for limit, text in ((1e7, f"{size / 1e6:.1f} MB"), (1e9, f"{size / 1e6:.0f} MB"), (1e10, f"{size / 1e9:.2f} GB")):
+        if size < limit:
+            return text
+    return f"{size / 1e9:.1f} GB"
 
 
 def largest(items: Sequence[Item]) -> Item:

@@ -14,7 +14,7 @@ from localtune.batch import Segment
 from localtune.data.order import total_updates, updates_per_epoch
 from localtune.data.prepare import Prepared
 from localtune.errors import Problem, ResourceError
-from localtune.memory import Item, Load, gigabytes, largest, memory_items, trainable_count
+from localtune.memory import Item, Load, largest, memory_items, readable, trainable_count
 from localtune.model import ModelFiles
 from localtune.objectives import SFT
 from localtune.schedule import Schedule, warmup_steps
@@ -127,18 +127,18 @@ def make_plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Dev
 def check_fits(plan: Plan, recipe: Recipe, model: ModelFiles, prepared: Prepared, disk_free: int) -> None:
     """Raise `ResourceError` with numbers and settings that fit where memory or disk do not suffice."""
     if plan.disk > disk_free:
-        what = f"needs {gigabytes(plan.disk)} of disk, {gigabytes(disk_free)} are free"
+        what = f"needs {readable(plan.disk)} of disk, {readable(disk_free)} are free"
         fix = "free some space, or set LOCALTUNE_RUNS to a folder on another disk"
         raise ResourceError(Problem("disk.plan", what, fix=fix))
     if plan.fits:
         return
     big = largest(plan.memory)
-    limit = f"{gigabytes(plan.memory_limit)} may be used on {plan.device.name}"
+    limit = f"{readable(plan.memory_limit)} may be used on {plan.device.name}"
     raise ResourceError(
         Problem(
             "memory.plan",
-            f"needs {gigabytes(plan.memory_needed)}, {limit}",
-            evidence=f"largest: {big.name} {gigabytes(big.size)} ({big.why})",
+            f"needs {readable(plan.memory_needed)}, {limit}",
+            evidence=f"largest: {big.name} {readable(big.size)} ({big.why})",
             fix=_fixes(plan, recipe, model, prepared) or "a smaller model with -m",
         )
     )
@@ -159,7 +159,7 @@ def _fixes(plan: Plan, recipe: Recipe, model: ModelFiles, prepared: Prepared) ->
     for text, changed in changes:
         other = make_plan(changed, model, prepared, plan.device)
         if other.fits:
-            fixes.append(f"{text} ({gigabytes(other.memory_needed)})")
+            fixes.append(f"{text} ({readable(other.memory_needed)})")
     return "   or   ".join(fixes[:3])
 
 

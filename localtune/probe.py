@@ -1,45 +1,154 @@
-"""What a backend finds on this machine, asked in a process of its own: the asker never loads torch or mlx."""
+"""What a backend finds on this machine and what it would refuse, asked in a process of its own.
+
+The asker never loads torch or mlx. The child, `python -m localtune.probe NAME`, prints its device as one line of JSON
+and then answers each line on its input, a model's folder and settings, with a line of refusals.
+"""
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
-from localtune.backend import BACKENDS, Device, load_backend
-from localtune.errors import LocaltuneError, MachineError, Problem
+from localtune.adapter import Full, Lora, Nothing
+from localtune.backend import (
+    BACKENDS,
+    Device,
+    MemorySpec,
+    OptimizerSpec,
+    Precision,
+    Refusal,
+    Settings,
+    load_backend,
+)
+from localtune.errors import InputError, LocaltuneError, MachineError, Problem
+from localtune.model import ModelFiles, resolve
+from localtune.objectives import OBJECTIVES
+
+_TRAINABLES = {"nothing": Nothing, "full": Full, "lora": Lora}
 
 
-def probe(name: str) -> Device:
-    """The device of the backend `name`; kind "none" and a reason when it is unusable."""
-    command = [sys.executable, "-P", "-m", "localtune.probe", name]
-    child = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
-    try:
-        value = json.loads(child.stdout.splitlines()[-1])
-        return Device(**value | {"dtypes": tuple(value["dtypes"])})
-    except (ValueError, IndexError, TypeError, KeyError):
-        said = child.stderr.strip().splitlines()
-        reason = said[-1] if said else f"the probe ended with {child.returncode}"
-        return Device(name, "none", "", 0, (), {}, reason)
+class Probe(AbstractContextManager["Probe"]):
+    """A backend in a child process; leaving it ends the child."""
+
+    def __init__(self, name: str) -> None:
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "localtune.probe", name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+        value = self._read()
+        self.device = Device(**value | {"dtypes": tuple(value["dtypes"])}) if value else self._unusable(name)
+
+    def refusals(self, model: ModelFiles, settings: Settings) -> list[Refusal]:
+        """What the backend would train differently, or not at all. Raises `MachineError` when the child is gone."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(json.dumps({"model": str(model.folder), "settings": _to_json(settings)}) + "\n")
+        self._child.stdin.flush()
+        answer = self._read()
+        if answer is None:
+            raise MachineError(Problem("backend.unusable", self._last_words(), where=self.device.backend))
+        return [Refusal(**entry) for entry in answer["refusals"]]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._child.kill()
+        self._child.communicate()
+
+    def _read(self) -> dict[str, Any] | None:
+        assert self._child.stdout is not None
+        for line in self._child.stdout:
+            if line.startswith("{"):  # libraries may print, too
+                value: dict[str, Any] = json.loads(line)
+                return value
+        return None
+
+    def _last_words(self) -> str:
+        said = self._child.communicate()[1].strip().splitlines()
+        return said[-1] if said else f"the probe ended with {self._child.returncode}"
+
+    def _unusable(self, name: str) -> Device:
+        return Device(name, "none", "", 0, (), {}, self._last_words())
 
 
-def choose(name: str) -> Device:
-    """The device of the backend called `name`, or for "auto" the first usable one. Raises `MachineError`."""
-    names = list(BACKENDS) if name == "auto" else [name]
-    devices = [probe(candidate) for candidate in names]
-    for device in devices:
-        if device.kind != "none":
-            return device
-    reasons = "; ".join(f"{device.backend}: {device.reason}" for device in devices)
-    raise MachineError(Problem("backend.unusable", reasons, fix="pip install 'localtune[torch]'"))
+def choose(name: str) -> Probe:
+    """The backend called `name`, or for "auto" the first usable one. Raises `MachineError`."""
+    reasons = []
+    for candidate in list(BACKENDS) if name == "auto" else [name]:
+        probe = Probe(candidate)
+        if probe.device.kind != "none":
+            return probe
+        reasons.append(f"{candidate}: {probe.device.reason}")
+        probe.__exit__(None, None, None)
+    raise MachineError(Problem("backend.unusable", "; ".join(reasons), fix="pip install 'localtune[torch]'"))
+
+
+def refuse(refusals: Iterable[Refusal]) -> None:
+    """Raise one `InputError` of all `refusals`, if there are any."""
+    problems = [
+        Problem(
+            "backend.refused", f"{refusal.setting}: {refusal.reason}", fix=refusal.fix or f"change {refusal.setting}"
+        )
+        for refusal in refusals
+    ]
+    if problems:
+        raise InputError(*problems)
+
+
+def _to_json(settings: Settings) -> dict[str, Any]:
+    kind = type(settings.trainable).__name__.lower()
+    objective = settings.objective.name if settings.objective else None
+    optimizer = asdict(settings.optimizer) if settings.optimizer else None
+    return {
+        "trainable": {"kind": kind} | asdict(settings.trainable),
+        "precision": asdict(settings.precision),
+        "objective": objective,
+        "optimizer": optimizer,
+        "memory": asdict(settings.memory),
+        "max_tokens": settings.max_tokens,
+        "packed": settings.packed,
+    }
+
+
+def _from_json(value: dict[str, Any]) -> Settings:
+    trainable = dict(value["trainable"])
+    made = _TRAINABLES[trainable.pop("kind")](**{k: tuple(v) if k == "targets" else v for k, v in trainable.items()})
+    return Settings(
+        made,
+        Precision(**value["precision"]),
+        OBJECTIVES[value["objective"]] if value["objective"] else None,
+        OptimizerSpec(**value["optimizer"]) if value["optimizer"] else None,
+        MemorySpec(**value["memory"]),
+        value["max_tokens"],
+        value["packed"],
+    )
 
 
 def main() -> None:
-    """Print the device of the backend named on the command line as one line of JSON."""
+    """Print the device of the backend named on the command line, then answer questions until the input ends."""
     try:
-        device = load_backend(sys.argv[1]).probe()
+        backend = load_backend(sys.argv[1])
+        device = backend.probe()
     except LocaltuneError as error:
         device = Device(sys.argv[1], "none", "", 0, (), {}, error.problems[0].what)
-    sys.stdout.write(json.dumps(asdict(device)) + "\n")
+    _say(asdict(device))
+    for line in sys.stdin:
+        asked = json.loads(line)
+        model = resolve(asked["model"], Path(), offline=True)
+        _say({"refusals": [asdict(refusal) for refusal in backend.supports(model, _from_json(asked["settings"]))]})
+
+
+def _say(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -10,19 +10,20 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from localtune.adapter import Full
-from localtune.backend import Refusal, Session, load_backend
-from localtune.errors import InputError, LocaltuneError, Problem, ResourceError, RunFailed
+from localtune.backend import Session, load_backend
+from localtune.errors import LocaltuneError, Problem, ResourceError, RunFailed
 from localtune.evaluate import answers, evaluate_tests, evaluation_of
 from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Phase, Sample, Step, Warn
 from localtune.job import Job, read_job
 from localtune.model import FINGERPRINTED, ModelFiles
 from localtune.plan import settings_of
+from localtune.probe import refuse
 from localtune.runs import checkpoints
 from localtune.runs.checkpoints import Progress
 from localtune.runs.files import folder_size, new_folder, write_json
@@ -77,7 +78,7 @@ def live(job: Job, signals: Signals) -> Generator[Event, None, str]:
     began = time.monotonic()
     yield Phase("loading", f"{job.model.name} on {job.plan.device.name}")
     backend = load_backend(job.plan.device.backend)
-    _refuse(backend.supports(job.model, settings_of(job.recipe, job.plan)))
+    refuse(backend.supports(job.model, settings_of(job.recipe, job.plan)))
     with job.open(backend) as session:
         progress = _resume(job, session)
         if progress.step == 0:
@@ -184,12 +185,6 @@ def _worse_than_base(job: Job, progress: Progress) -> Iterator[Event]:
 def _done(job: Job, progress: Progress, reason: str, seconds: float) -> Done:
     peak = max((e.peak_bytes for e, _ in job.run.read_events() if isinstance(e, Step)), default=0)
     return Done(progress.step, reason, progress.best_step, seconds, peak, job.plan.memory_needed)
-
-
-def _refuse(refusals: Sequence[Refusal]) -> None:
-    if refusals:
-        problems = [Problem("backend.refused", f"{r.setting}: {r.reason}", fix=r.fix) for r in refusals]
-        raise InputError(*problems)
 
 
 _LESS_MEMORY = "--set train.rows=1   or   --set train.checkpointing=blocks   or   a shorter data.max_tokens"

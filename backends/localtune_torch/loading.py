@@ -10,7 +10,9 @@ the eager one, since the fused kernels have no cap.
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
+from localtune.adapter import CONFIG_FILE
 from localtune.backend import Precision
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
@@ -21,6 +23,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def load(model: ModelFiles, precision: Precision, device: torch.device) -> Any:
     """The model in evaluation mode with gradients off. Raises `InputError` for weights that do not fit."""
+    if (model.folder / CONFIG_FILE).exists():
+        raise _does_not_fit(model, "this folder is an adapter, whose own base would be loaded instead")
     transformers = libraries.transformers()
     config = transformers.AutoConfig.from_pretrained(model.folder, local_files_only=True, trust_remote_code=False)
     _no_dropout_in(config)
@@ -38,7 +42,7 @@ def load(model: ModelFiles, precision: Precision, device: torch.device) -> Any:
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _does_not_fit(model, str(error)) from None
     except RuntimeError as error:
         if "size mismatch" not in str(error) and "mismatch" not in str(error):

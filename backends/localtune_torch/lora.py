@@ -1,7 +1,8 @@
 """LoRA, DoRA and rsLoRA on a loaded model through peft's layers, and their tensors by the names of the file.
 
 The start is drawn by `localtune.adapter.initial_a` (A) and zero (B), so that every backend starts alike; DoRA's
-magnitudes start at the norms of the base's rows, as peft computes them. Everything that trains is float32.
+magnitudes start at the norms of the base's rows in float32 (peft rounds them to a 16-bit base's type, and such a DoRA
+does not start from the base model). Everything that trains is float32.
 """
 
 from typing import Any
@@ -32,11 +33,12 @@ def adapted_modules(model: Any, lora: Lora) -> list[str]:
 
 def attach(model: Any, lora: Lora, seed: int, *, autocast: bool) -> Any:
     """A `peft.PeftModel` around `model`, whose linear modules are replaced in place; the adapter is at its start."""
+    chosen = adapted_modules(model, lora)
     config = libraries.peft().LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=adapted_modules(model, lora),
+        target_modules=chosen,
         use_dora=lora.dora,
         use_rslora=lora.rslora,
         bias="none",
@@ -44,7 +46,9 @@ def attach(model: Any, lora: Lora, seed: int, *, autocast: bool) -> Any:
     )
     with libraries.quietly():
         adapted = libraries.peft().get_peft_model(model, config)
-    for name, module in _lora_layers(adapted).items():
+    layers = _lora_layers(adapted)
+    _only_what_was_chosen(layers, chosen)
+    for name, module in layers.items():
         # Under autocast the two small products run in the compute type; a float32 copy of their input is not needed.
         module.cast_input_dtype_enabled = not autocast or lora.dora
         _start(module, name, lora.rank, seed)
@@ -72,8 +76,24 @@ def _lora_layers(adapted: Any) -> dict[str, Any]:
     }
 
 
+def _only_what_was_chosen(layers: dict[str, Any], chosen: list[str]) -> None:
+    """In models of fused experts peft rewrites feed-forward names to the experts themselves, at other ranks."""
+    if set(layers) != set(chosen):
+        what = "peft would adapt other modules than the ones named: " + ", ".join(sorted(set(layers) ^ set(chosen))[:3])
+        raise InputError(Problem("lora.targets", what, fix="--set lora.targets=attention"))
+
+
 def _start(module: Any, name: str, rank: int, seed: int) -> None:
     a, b = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight
     with torch.no_grad():
         a.copy_(torch.from_numpy(initial_a(seed, name, rank, a.shape[1])))
         b.zero_()
+        for magnitude in module.lora_magnitude_vector.values():
+            magnitude.weight.data = torch.linalg.norm(_weight(module).float(), dim=1)
+
+
+def _weight(module: Any) -> torch.Tensor:
+    from peft.utils.integrations import dequantize_module_weight
+
+    weight: torch.Tensor = dequantize_module_weight(module.get_base_layer())
+    return weight

@@ -18,11 +18,18 @@ Head = Callable[[torch.Tensor], torch.Tensor]
 """Hidden states [N, H] to logits [N, V] in float32 or wider."""
 
 
-class _Given(torch.nn.Module):
-    """A decoder whose last hidden state is what it receives as embeddings."""
+class _Given:
+    """Stands for a decoder and every part of it that is called: its last hidden state is what it is given to embed."""
 
-    def forward(self, inputs_embeds: torch.Tensor, **_: object) -> "_Output":
+    def __init__(self, decoder: torch.nn.Module) -> None:
+        self._decoder = decoder
+
+    def __call__(self, *_: object, inputs_embeds: torch.Tensor, **__: object) -> "_Output":
         return _Output(inputs_embeds)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._decoder, name)
+        return self if isinstance(value, torch.nn.Module) else value
 
 
 class _Output:
@@ -41,7 +48,7 @@ class _Output:
 def own_head(model: Any) -> Head:
     """The head of a transformers causal language model as a function of hidden states."""
     shell = copy.copy(model)
-    shell.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given()}
+    shell.__dict__["_modules"] = {**model._modules, model.base_model_prefix: _Given(model.base_model)}
 
     def head(hidden: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = shell(inputs_embeds=hidden[None], use_cache=False).logits[0]

@@ -47,6 +47,8 @@ def _model(model: ModelFiles) -> Iterator[Refusal]:
     if names.get(config.model_type) != config.architecture:
         known = "is no text-only causal language model of the installed transformers"
         yield Refusal("model", f"{config.architecture} (model_type {config.model_type}) {known}")
+    elif "past_key_values" not in _forward_parameters(config.architecture):
+        yield Refusal("model", f"{config.architecture} keeps no key-value cache, which answering here needs")
     if config.quantized:
         reason = f"the checkpoint is already quantised ({config.quantized})"
         yield Refusal("model", reason, "name the original 16-bit model; train.method=qlora quantises it here")
@@ -73,8 +75,7 @@ def _unpackable(model: ModelFiles) -> str:
     if others or model.config.model_type in RECURRENT_MODELS:
         kind = ", ".join(others) or "recurrent"
         return f"{model.config.architecture} has {kind} layers, which carry state from one packed example to the next"
-    forward = getattr(transformers, model.config.architecture).forward
-    if "position_ids" not in inspect.signature(forward).parameters:
+    if "position_ids" not in _forward_parameters(model.config.architecture):
         return f"{model.config.architecture} takes no position ids, so packed examples would see each other"
     return ""
 
@@ -94,13 +95,17 @@ def _precision(precision: Precision, settings: Settings) -> Iterator[Refusal]:
         yield Refusal("train.precision", reason, "--set train.precision=float32")
     lora = settings.trainable
     if isinstance(lora, Lora) and lora.dora and storage == "nf4" and compute == "bfloat16":
-        reason = "DoRA over NF4 takes its norms in bfloat16 here, so it would not start from the base model"
+        reason = "DoRA over NF4 takes its norms in bfloat16 in peft, so it would not start from the base model"
         yield Refusal("lora.dora", reason, "--set train.precision=float32")
 
 
 def _missing(precision: Precision) -> Iterator[Refusal]:
     if precision.storage == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         yield Refusal("train.method", "NF4 needs bitsandbytes, which is not installed", "pip install bitsandbytes")
+
+
+def _forward_parameters(architecture: str) -> set[str]:
+    return set(inspect.signature(getattr(libraries.transformers(), architecture).forward).parameters)
 
 
 def _causal_models() -> dict[str, str]:

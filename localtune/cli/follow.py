@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from localtune.cli.show import duration, event_lines, speed, step_line
 from localtune.events import Event, Failed, Step, to_json
-from localtune.memory import gigabytes
+from localtune.memory import readable
 from localtune.runs.folder import Run, Status
 
 POLL = 0.2
@@ -74,7 +74,7 @@ class Live(Reports):
         eta = f"  eta {duration(remaining)}" if remaining is not None else ""
         numbers = (
             f"loss {event.loss:.3f}  lr {event.learning_rate:.1e}  {speed(event):,.0f} tok/s  "
-            f"{gigabytes(event.peak_bytes)}{eta}"
+            f"{readable(event.peak_bytes)}{eta}"
         )
         if self.task is None:
             self.progress.start()

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from localtune.data.report import Report
 from localtune.errors import safe
 from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Match, Phase, Sample, Step, Unknown, Warn
-from localtune.memory import gigabytes
+from localtune.memory import readable
 from localtune.plan import Plan
 from localtune.settings import Recipe
 
@@ -32,7 +32,7 @@ def step_line(step: Step, remaining: float | None) -> str:
     refused = "" if step.applied else " NOT APPLIED"
     return (
         f"step {step.step}/{step.steps} loss {step.loss:.3f}{refused} lr {step.learning_rate:.2e} "
-        f"grad {step.gradient_norm:.2f} {speed(step):,.0f} tok/s mem {gigabytes(step.peak_bytes)}{eta}"
+        f"grad {step.gradient_norm:.2f} {speed(step):,.0f} tok/s mem {readable(step.peak_bytes)}{eta}"
     )
 
 
@@ -77,8 +77,8 @@ def _done_lines(event: Done) -> Iterator[str]:
     yield f"ended at step {event.step} ({event.reason}){best} after {duration(event.seconds)}"
     if event.peak_bytes:
         error = event.planned_bytes / event.peak_bytes - 1
-        planned = gigabytes(event.planned_bytes)
-        yield f"memory  peak {gigabytes(event.peak_bytes)}, planned {planned} ({error:+.0%})"
+        planned = readable(event.planned_bytes)
+        yield f"memory  peak {readable(event.peak_bytes)}, planned {planned} ({error:+.0%})"
 
 
 def report_lines(report: Report) -> Iterator[str]:
@@ -119,7 +119,7 @@ def plan_lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
     )
     yield f"batches  at most {plan.rows} rows x {plan.row_tokens:,} tokens at once, checkpointing {plan.checkpointing}"
     fits = "fits" if plan.fits else "DOES NOT FIT"
-    yield f"memory   {gigabytes(plan.memory_needed)} of {gigabytes(plan.memory_limit)}: {fits} (estimate)"
+    yield f"memory   {readable(plan.memory_needed)} of {readable(plan.memory_limit)}: {fits} (estimate)"
     for item in plan.memory:
-        yield f"  {gigabytes(item.size):>9}  {item.name}: {item.why}"
-    yield f"disk     {gigabytes(plan.disk)} at most"
+        yield f"  {readable(item.size):>9}  {item.name}: {item.why}"
+    yield f"disk     {readable(plan.disk)} at most"

@@ -13,7 +13,7 @@ _STAMP = re.compile(r"-(\d{8}-\d{6}(?:-\d+)?)$")
 
 
 def root() -> Path:
-    """Folder of all runs: `LOCALTUNE_RUNS`, or ~/localtune/runs, where a user sees the gigabytes."""
+    """Folder of all runs: `LOCALTUNE_RUNS`, or ~/localtune/runs, where a user sees the readable."""
     given = os.environ.get("LOCALTUNE_RUNS")
     return Path(given).expanduser() if given else Path.home() / "localtune" / "runs"
 

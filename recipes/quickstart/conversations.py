@@ -34,6 +34,7 @@ NOTATIONS: dict[str, Callable[[list[Fact]], str]] = {
 
 
 def fill(rng: random.Random, domain: Domain, made_up: float) -> dict[str, str]:
+    """Return a value for each slot of the domain."""
     values = {key: draw(rng, pool, made_up) for key, pool in domain.slots.items()}
     for key, pool in domain.slots.items():
         # Few numbers have one digit, and a model that has seen few of them doubles it.
@@ -47,22 +48,26 @@ def fill(rng: random.Random, domain: Domain, made_up: float) -> dict[str, str]:
 
 
 def sentence(rng: random.Random, domain: Domain, values: dict[str, str]) -> str:
+    """Return a sentence of the domain with the values in it."""
     text = rng.choice(domain.known + domain.extra).format(**values)
     return rng.choice(OPENINGS) + text + rng.choice(CLOSINGS)
 
 
 def plain_request(rng: random.Random, made_up: float) -> list[Turn]:
+    """Return a request and its plain reply."""
     domain = rng.choice(DOMAINS)
     values = fill(rng, domain, made_up)
     return [(sentence(rng, domain, values), rng.choice(domain.replies).format(**values))]
 
 
 def question(rng: random.Random, domain: Domain, key: str) -> str:
+    """Return a question that the slot answers."""
     general = (f"What is the {key}?", f"Give me the {key}.", f"{key}?")
     return rng.choice(domain.questions[key] + general)
 
 
 def answer(rng: random.Random, value: str) -> str:
+    """Return the value as a reply, plain or with a little around it."""
     return rng.choice(("{}", "{}", "{}", "{}.", "It is {}.", '"{}"', '"{}"')).format(value)
 
 
@@ -117,6 +122,7 @@ def random_facts(rng: random.Random, made_up: float) -> list[Turn]:
 
 
 def repeat_words(rng: random.Random, made_up: float) -> list[Turn]:
+    """Return a request to say words again, in one of several forms."""
     words = random_words(rng, rng.choice((1, 2, 3, 4, 5, 6, 8)))
     text = " ".join(words)
     asked, reply = rng.choice(
@@ -154,6 +160,7 @@ def pick_words(rng: random.Random, made_up: float) -> list[Turn]:
 
 
 def look_up(rng: random.Random, made_up: float) -> list[Turn]:
+    """Return questions about pairs of made-up words."""
     count = rng.choice((2, 3, 4))
     words = random_words(rng, 2 * count)
     keys, values = words[:count], words[count:]
@@ -165,6 +172,7 @@ def look_up(rng: random.Random, made_up: float) -> list[Turn]:
 
 
 def small_talk(rng: random.Random, made_up: float) -> list[Turn]:
+    """Return a few words of greeting or of common knowledge."""
     return rng.sample(SMALL_TALK, rng.choice((1, 2)))
 
 
@@ -181,6 +189,7 @@ KINDS: tuple[tuple[Callable[[random.Random, float], list[Turn]], float], ...] = 
 
 
 def conversation(rng: random.Random, made_up: float) -> list[Turn]:
+    """Return a conversation of some kind."""
     makers, weights = zip(*KINDS, strict=True)
     maker: Callable[[random.Random, float], list[Turn]] = rng.choices(makers, weights)[0]
     return maker(rng, made_up)

@@ -38,6 +38,7 @@ def json_line(intent: str, domain: Domain, values: dict[str, str]) -> str:
 
 
 def make_row(request: str, answer: str) -> Row:
+    """Return a row in the chat format."""
     return {"messages": [{"role": "user", "content": request}, {"role": "assistant", "content": answer}]}
 
 
@@ -58,6 +59,7 @@ def make_rows(rng: random.Random, count: int, part: Part, unseen_phrasing: bool 
 
 
 def slot_values(rows: list[Row]) -> set[str]:
+    """Return all slot values of the rows."""
     values: set[str] = set()
     for row in rows:
         messages = row["messages"]
@@ -68,12 +70,14 @@ def slot_values(rows: list[Row]) -> set[str]:
 
 
 def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write one row per line."""
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
     path.write_text("".join(lines), encoding="utf-8")
     print(f"{path.name}: {len(rows)} rows")
 
 
 def test_rows(rng: random.Random) -> list[Row]:
+    """Return the rows of both groups of the test."""
     known = make_rows(rng, KNOWN_PHRASING_ROWS, Part.TEST)
     unseen = make_rows(rng, UNSEEN_PHRASING_ROWS, Part.TEST, unseen_phrasing=True)
     marked = [row | {"group": "known-phrasing"} for row in known]
@@ -81,6 +85,7 @@ def test_rows(rng: random.Random) -> list[Row]:
 
 
 def make_all(seed: int) -> dict[str, list[Row]]:
+    """Return the rows of the three files."""
     rng = random.Random(seed)
     train = make_rows(rng, TRAIN_ROWS, Part.TRAIN)
     valid = make_rows(rng, VALID_ROWS, Part.VALID)
@@ -92,6 +97,7 @@ def make_all(seed: int) -> dict[str, list[Row]]:
 
 
 def main() -> None:
+    """Write the three files."""
     parser = argparse.ArgumentParser(description="Make the quickstart's data.")
     parser.add_argument("--out", type=Path, default=FOLDER)
     arguments = parser.parse_args()

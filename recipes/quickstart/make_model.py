@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy
 import torch
+from conversations import Turn, conversation
 from numpy.typing import NDArray
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
-
-from conversations import Turn, conversation
 from words import Part, made_up_word
 
 FOLDER = Path(__file__).parent
@@ -36,8 +35,8 @@ MADE_UP = 0.6
 
 # Only these words keep the space before them. Every other word has the same tokens after a
 # space as after a quote or a bracket, which makes it easy to copy from one to the other.
-JOINED_WORDS = "the a an to at for in on of and is my me you I it what will with from by".split()
-WORD_PATTERN = rf" (?:{'|'.join(JOINED_WORDS)})(?!\p{{L}})|\p{{L}}+|\p{{N}}|\s|[^\s\p{{L}}\p{{N}}]"
+JOINED_WORDS = "the|a|an|to|at|for|in|on|of|and|is|my|me|you|I|it|what|will|with|from|by"
+WORD_PATTERN = rf" (?:{JOINED_WORDS})(?!\p{{L}})|\p{{L}}+|\p{{N}}|\s|[^\s\p{{L}}\p{{N}}]"
 
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
@@ -91,6 +90,7 @@ def train_tokenizer(seed: int) -> Tokenizer:
 
 
 def encode_pieces(tokenizer: Tokenizer, pieces: list[Segment]) -> tuple[NDArray[numpy.int32], NDArray[numpy.bool_]]:
+    """Return the ids of the pieces, and for each whether the assistant says it."""
     encodings = tokenizer.encode_batch([text for text, _ in pieces])
     ids = [numpy.asarray(encoding.ids, dtype=numpy.int32) for encoding in encodings]
     spoken = [numpy.full(len(row), said) for row, (_, said) in zip(ids, pieces, strict=True)]
@@ -116,6 +116,7 @@ def pretraining_tokens(
 
 
 def new_model(tokenizer: Tokenizer) -> LlamaForCausalLM:
+    """Return a small Llama with random weights."""
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=192,
@@ -143,6 +144,7 @@ def rate_factor(share_done: float) -> float:
 
 
 def batch_loss(model: LlamaForCausalLM, ids: torch.Tensor, spoken: torch.Tensor) -> torch.Tensor:
+    """Return the mean loss, the assistant's tokens weighing most."""
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(input_ids=ids[:, :-1], use_cache=False).logits
     losses = cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
@@ -153,6 +155,7 @@ def batch_loss(model: LlamaForCausalLM, ids: torch.Tensor, spoken: torch.Tensor)
 def batch_at(
     tokens: NDArray[numpy.int32], spoken: NDArray[numpy.bool_], start: int, length: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return one batch of rows of the asked length."""
     shape = (-1, length)
     ids = tokens[start : start + TOKENS_PER_BATCH].reshape(shape)
     marks = spoken[start : start + TOKENS_PER_BATCH].reshape(shape)
@@ -217,16 +220,19 @@ def replies(model: LlamaForCausalLM, tokenizer: Tokenizer, requests: list[str]) 
 
 
 def copy_share(model: LlamaForCausalLM, tokenizer: Tokenizer, count: int = 200) -> float:
+    """Return the share of copying tasks that the model gets exactly right."""
     tasks = copy_tasks(count, seed=1)
     said = replies(model, tokenizer, [request for request, _ in tasks])
     return sum(reply == wanted for reply, (_, wanted) in zip(said, tasks, strict=True)) / count
 
 
 def write_json(path: Path, content: object) -> None:
+    """Write a file of indented JSON."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write the tokenizer, its settings and the chat template."""
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     settings = {
@@ -259,8 +265,9 @@ def write_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> 
 
 
 def main() -> None:
+    """Make the tokenizer and the model, write both, and measure copying."""
     parser = argparse.ArgumentParser(description="Make the quickstart's model.")
-    parser.add_argument("--tokens", type=int, default=5_800_000, help="tokens of pretraining text")
+    parser.add_argument("--tokens", type=int, default=4_700_000, help="tokens of pretraining text")
     parser.add_argument("--out", type=Path, default=FOLDER / "model")
     arguments = parser.parse_args()
     torch.manual_seed(SEED)

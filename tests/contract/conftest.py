@@ -18,6 +18,7 @@ from localtune.objectives import SFT, Objective
 
 VOCABULARY = 96
 FLOAT32 = Precision("float32", "float32")
+BFLOAT16 = Precision("bfloat16", "bfloat16")
 NF4 = Precision("nf4", "float32")
 PLAIN = OptimizerSpec()
 ROOMY = MemorySpec(limit=0)
@@ -52,7 +53,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere": ("CohereForCausalLM", {"logit_scale": 0.25}),
 }  # fmt: skip
 """Name -> transformers class and what its configuration adds to SHAPE."""
-OTHERS = {"llama-even": ("LlamaForCausalLM", {"hidden_size": 64, "intermediate_size": 192, "num_key_value_heads": 4})}
+LATENT = {
+    "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12,
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 2, "topk_group": 1,
+    "num_key_value_heads": 4, "first_k_dense_replace": 1,
+}  # fmt: skip
+OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama-even": ("LlamaForCausalLM", {"hidden_size": 64, "intermediate_size": 192, "num_key_value_heads": 4}),
+    "deepseek-v3": ("DeepseekV3ForCausalLM", LATENT),
+    "gpt-oss": ("GptOssForCausalLM", {**WINDOW, "num_local_experts": 4, "head_dim": 16}),
+}
 """Models for one test each."""
 
 

@@ -149,6 +149,33 @@ def test_a_full_fine_tune_is_saved_as_the_model_it_came_from(
             np.testing.assert_array_equal(session.logits(TOKENS, PLACES), ours)
 
 
+def test_a_folder_that_is_an_adapter_is_not_opened_as_a_model(
+    open_session: Opener, models: Models, tmp_path: Path
+) -> None:
+    files = models("llama")
+    for path in files.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
+    with pytest.raises(InputError, match="is an adapter"):
+        open_session(replace(files, folder=tmp_path))
+
+
+def test_a_torn_file_is_an_input_error(open_session: Opener, models: Models, tmp_path: Path) -> None:
+    files = models("llama")
+    for path in files.folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    for length in (0, 5, 200, len(whole) - 4):
+        (tmp_path / "model.safetensors").write_bytes(whole[:length])
+        with pytest.raises(InputError, match="do not fit"):
+            open_session(replace(files, folder=tmp_path))
+    with open_session("llama", LORA) as session:
+        saved(session, tmp_path, state=True)
+        (tmp_path / "optimizer.safetensors").write_bytes(b"torn")
+        with pytest.raises(InputError, match="no readable weights"):
+            session.restore(tmp_path)
+
+
 def test_weights_that_do_not_fit_the_configuration_are_refused(
     open_session: Opener, models: Models, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.contract.conftest import FAMILIES, LORA, NF4, Opener, rows_of, segment
+from tests.contract.conftest import BFLOAT16, FAMILIES, LORA, NF4, Opener, rows_of, segment
 
 SEGMENTS = [segment(length, number) for number, length in enumerate((9, 14, 5, 17, 8, 1, 2))]
 
@@ -40,6 +40,14 @@ def test_without_borders_the_loss_would_differ(open_session: Opener, family: str
     with open_session(family, LORA) as session:
         right, wrong = session.score(batch), session.score(joined)
     assert abs(right.nll.sum() - wrong.nll.sum()) > 1e-2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_is_near_separate_in_bfloat16(open_session: Opener, family: str) -> None:
+    with open_session(family, LORA, precision=BFLOAT16) as session:
+        packed = session.score(rows_of(SEGMENTS[:3], SEGMENTS[3:5])).nll
+        alone = np.array([session.score(rows_of([one])).nll[0] for one in SEGMENTS[:5]])
+    assert abs(packed.sum() - alone.sum()) / sum(one.targets for one in SEGMENTS[:5]) <= 1e-2
 
 
 def test_packed_is_separate_over_nf4_with_odd_widths(open_session: Opener) -> None:

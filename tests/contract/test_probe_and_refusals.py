@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from localtune.adapter import Full, Trainable
+from localtune.adapter import TARGET_SETS, Full, Trainable
 from localtune.backend import Backend, Precision, Refusal, Settings
+from localtune.errors import InputError
 from localtune.model import ModelConfig
 from localtune.objectives import SFT
-from tests.contract.conftest import FAMILIES, FLOAT32, LORA, NF4, PLAIN, ROOMY, Models
+from tests.contract.conftest import FAMILIES, FLOAT32, LORA, NF4, PLAIN, ROOMY, Models, Opener
 
 
 def settings(
@@ -45,7 +46,8 @@ CASES: list[tuple[str, Settings, dict[str, Any], str]] = [
     ("model", settings(), {"quantized": "gptq"}, "gptq"),
     ("train.pack", settings(), {"rope_scaling": {"rope_type": "dynamic"}}, "dynamic"),
     ("train.pack", settings(), {"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
-    ("train.pack", settings(), {"architecture": "MambaForCausalLM", "model_type": "mamba"}, "recurrent"),
+    ("train.pack", settings(), {"architecture": "Lfm2ForCausalLM", "model_type": "lfm2"}, "recurrent"),
+    ("model", settings(), {"architecture": "MambaForCausalLM", "model_type": "mamba"}, "key-value cache"),
     ("train.pack", settings(), {"architecture": "BloomForCausalLM", "model_type": "bloom"}, "position ids"),
     ("train.method", settings(Precision("int8", "float32")), {}, "int8"),
     ("train.method", settings(NF4, Full()), {}, "float32 weights"),
@@ -61,6 +63,12 @@ def test_what_would_train_another_model_is_refused(
     found = refused(backend, models, asked, **changed)
     assert [refusal.setting for refusal in found] == [setting]
     assert word in found[0].reason
+
+
+def test_fused_experts_are_not_adapted_by_the_way(open_session: Opener) -> None:
+    with pytest.raises(InputError, match="other modules than the ones named"):
+        open_session("deepseek-v3", LORA)
+    open_session("deepseek-v3", replace(LORA, targets=TARGET_SETS["attention"]))
 
 
 def test_what_is_refused_packed_is_taken_one_by_one(backend: Backend, models: Models) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from localtune.adapter import Full, Lora, Trainable
 from localtune.backend import Precision, Sampling, Session
-from tests.contract.conftest import FLOAT32, LORA, NF4, VOCABULARY, Models, Opener, rows_of, saved, segment
+from tests.contract.conftest import BFLOAT16, FLOAT32, LORA, NF4, VOCABULARY, Models, Opener, rows_of, saved, segment
 
 BATCH = rows_of([segment(9, 1), segment(20, 2)], [segment(25, 3)])
 PROMPTS = [list(segment(length, length).tokens) for length in (3, 9, 6)]
@@ -92,9 +92,18 @@ def test_two_sessions_train_the_same_bytes(open_session: Opener, tmp_path: Path)
     assert states[0] == states[1]
 
 
-@pytest.mark.parametrize("precision", [FLOAT32, NF4], ids=lambda p: p.storage)
-def test_at_step_zero_the_adapter_says_what_the_base_says(open_session: Opener, precision: Precision) -> None:
-    with open_session("llama", LORA, precision=precision) as session:
+STARTS = {
+    **KINDS,
+    "lora-bf16": (LORA, BFLOAT16),
+    "dora-bf16": (replace(LORA, dora=True), BFLOAT16),
+    "nf4-bf16": (LORA, Precision("nf4", "bfloat16")),
+}
+del STARTS["full"]
+
+
+@pytest.mark.parametrize("kind", STARTS.values(), ids=STARTS.keys())
+def test_at_step_zero_the_adapter_says_what_the_base_says(open_session: Opener, kind: Kind) -> None:
+    with open_session("llama", kind[0], precision=kind[1]) as session:
         np.testing.assert_array_equal(session.score(BATCH).nll, session.score(BATCH, adapter=False).nll)
         session.train_step([BATCH], step=0, lr=1e-2)
         assert np.any(session.score(BATCH).nll != session.score(BATCH, adapter=False).nll)

@@ -13,7 +13,7 @@ from localtune.backend import MemorySpec, OptimizerSpec, Precision, Session
 from localtune.batch import Batch
 from localtune.errors import InputError
 from localtune.objectives import Objective, Values
-from tests.contract.conftest import LORA, NF4, Opener, rows_of, saved, segment
+from tests.contract.conftest import BFLOAT16, FLOAT32, LORA, NF4, Opener, rows_of, saved, segment
 
 LENGTHS = (10, 61, 7, 33, 18, 5, 44, 12)
 SEGMENTS = [segment(length, number, learned=0.1 if number == 1 else 0.7) for number, length in enumerate(LENGTHS)]
@@ -186,12 +186,20 @@ def test_a_token_the_embedding_lacks_is_an_input_error(open_session: Opener) -> 
         session.train_step([batch], step=0, lr=1e-2)
 
 
-@pytest.mark.parametrize("trainable", [Lora(8, 16.0), Full()], ids=["lora", "full"])
-def test_bfloat16_compute_stays_close_to_float32(open_session: Opener, trainable: Lora | Full) -> None:
+NEAR = {
+    "lora": (Lora(8, 16.0), (FLOAT32, BFLOAT16)),
+    "dora": (Lora(8, 16.0, dora=True), (FLOAT32, BFLOAT16)),
+    "nf4": (Lora(8, 16.0), (NF4, Precision("nf4", "bfloat16"))),
+    "full": (Full(), (FLOAT32, Precision("float32", "bfloat16"))),
+}
+
+
+@pytest.mark.parametrize(("trainable", "precisions"), NEAR.values(), ids=NEAR.keys())
+def test_bfloat16_compute_stays_close_to_float32(
+    open_session: Opener, trainable: Lora | Full, precisions: Sequence[Precision]
+) -> None:
     losses = []
-    for compute in ("float32", "bfloat16"):
-        storage = "float32" if isinstance(trainable, Full) else compute
-        precision = Precision(storage, compute)  # type: ignore[arg-type]
+    for precision in precisions:
         with open_session("llama", trainable, precision=precision) as session:
             steps = [session.train_step(SPLITS["packed"], step=step, lr=2e-3) for step in range(10)]
             losses.append([step.loss / step.weight for step in steps])

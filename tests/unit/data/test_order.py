@@ -54,6 +54,11 @@ def test_fractions_of_an_epoch_round_up(count: int, batch_size: int, tenths: int
     assert total_updates(count, batch_size, epochs=tenths / 10) == expected
 
 
+def test_rounding_errors_add_no_update() -> None:
+    assert 0.07 * 100 > 7
+    assert total_updates(100, 1, epochs=0.07) == 7
+
+
 def test_steps_win_over_epochs() -> None:
     assert total_updates(100, 8, epochs=2.0, steps=5) == 5
     assert total_updates(100, 8, epochs=2.0) == 26

@@ -100,7 +100,7 @@ class TrainSettings(_Section):
     )
     memory_limit: Literal["auto"] | Size = Field("auto", description="Memory a run may use, such as 8GB.")
     rows: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="Packed rows computed at once; changes memory and speed, never the result."
+        "auto", description="Packed rows computed at once: memory and speed. The result stays, but for dropout."
     )
     seed: int = Field(42, ge=0, lt=2**32, description="Decides order, initial adapter, dropout and samples.")
 

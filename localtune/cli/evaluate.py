@@ -14,7 +14,7 @@ from localtune.runs.store import find_run
 
 @click.command("eval")
 @click.argument("name", metavar="RUN", default="last")
-@click.option("--data", help="File of test rows; default: the recipe's test rows, else its validation rows.")
+@click.option("--data", help="File of test rows; default: the recipe's test rows.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def evaluate(name: str, data: str | None, as_json: bool) -> None:
     """Measure base and tuned model on held-out rows: loss, perplexity, exact match."""

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import click
 from rich.console import Console
@@ -23,26 +24,45 @@ POLL = 0.2
 ENDED = ("done", "stopped", "failed", "crashed")
 
 
+class Shown(Protocol):
+    """One way to show a run."""
+
+    def show(self, event: Event) -> None:
+        """Show `event`, if it is due."""
+        ...
+
+    def close(self) -> None:
+        """Give back what was taken."""
+        ...
+
+
+@dataclass
+class Pace:
+    """How long it will take, from the last 50 updates."""
+
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+
+    def remaining(self, step: Step) -> float | None:
+        """Seconds to the end; None for the first ten updates."""
+        self.recent.append(step.seconds)
+        if len(self.recent) < 10:
+            return None
+        return sum(self.recent) / len(self.recent) * (step.steps - step.step)
+
+
 @dataclass
 class Reports:
     """Lines for a stream without a terminal: an update now and then, everything else at once."""
 
     every: float = 5.0
     """Seconds between two lines of updates, at least."""
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    pace: Pace = field(default_factory=Pace)
     last: float = 0.0
-
-    def remaining(self, step: Step) -> float | None:
-        """Seconds to the end at the pace of the last 50 updates; None for the first ten."""
-        self.recent.append(step.seconds)
-        if len(self.recent) < 10:
-            return None
-        return sum(self.recent) / len(self.recent) * (step.steps - step.step)
 
     def show(self, event: Event) -> None:
         """Print `event` on stderr if it is due."""
         if isinstance(event, Step):
-            remaining = self.remaining(event)
+            remaining = self.pace.remaining(event)
             if time.monotonic() - self.last < self.every and event.applied and event.step != event.steps:
                 return
             self.last = time.monotonic()
@@ -54,45 +74,46 @@ class Reports:
         """Nothing is kept open."""
 
 
-class Live(Reports):
+class Live:
     """A bar at the bottom of a terminal, and the lines of everything else above it."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.console = Console(stderr=True, highlight=False)
         columns = (TextColumn("step {task.fields[at]}"), BarColumn(), TextColumn("{task.fields[numbers]}"))
         self.progress = Progress(*columns, console=self.console, transient=True)
+        self.pace = Pace()
         self.task: TaskID | None = None
 
     def show(self, event: Event) -> None:
         """Move the bar, or print above it."""
-        if not isinstance(event, Step):
-            for line in event_lines(event):
-                self.console.print(line, markup=False, soft_wrap=True)
-            return
-        remaining = self.remaining(event)
-        eta = f"  eta {duration(remaining)}" if remaining is not None else ""
-        numbers = (
-            f"loss {event.loss:.3f}  lr {event.learning_rate:.1e}  {speed(event):,.0f} tok/s  "
-            f"{readable(event.peak_bytes)}{eta}"
-        )
-        if self.task is None:
-            self.progress.start()
-            self.task = self.progress.add_task("", total=event.steps, at="", numbers="")
-        at = f"{event.step}/{event.steps}"
-        self.progress.update(self.task, completed=event.step, at=at, numbers=numbers)
+        if isinstance(event, Step):
+            self._move(event)
+        for line in event_lines(event):
+            self.console.print(line, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Give the terminal back."""
         self.progress.stop()
 
+    def _move(self, step: Step) -> None:
+        remaining = self.pace.remaining(step)
+        eta = f"  eta {duration(remaining)}" if remaining is not None else ""
+        if self.task is None:
+            self.progress.start()
+            self.task = self.progress.add_task("", total=step.steps, at="", numbers="")
+        numbers = f"loss {step.loss:.3f}  {speed(step):,.0f} tok/s  {readable(step.peak_bytes)}{eta}"
+        self.progress.update(self.task, completed=step.step, at=f"{step.step}/{step.steps}", numbers=numbers)
 
-class Lines(Reports):
+
+class Lines:
     """Every event as JSON on stdout."""
 
     def show(self, event: Event) -> None:
         """Print `event`."""
         click.echo(to_json(event))
+
+    def close(self) -> None:
+        """Nothing is kept open."""
 
 
 def watch(run: Run, offset: int = 0) -> Iterator[Event]:
@@ -109,7 +130,7 @@ def watch(run: Run, offset: int = 0) -> Iterator[Event]:
 
 def follow(run: Run, *, as_json: bool, offset: int = 0) -> Status:
     """Show the run until it ends; returns its last status."""
-    shown = Lines() if as_json else Live() if sys.stderr.isatty() else Reports()
+    shown: Shown = Lines() if as_json else Live() if sys.stderr.isatty() else Reports()
     failed = False
     try:
         for event in watch(run, offset):

@@ -60,6 +60,7 @@ LATENT = {
 }  # fmt: skip
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-even": ("LlamaForCausalLM", {"hidden_size": 64, "intermediate_size": 192, "num_key_value_heads": 4}),
+    "qwen3-moe": ("Qwen3MoeForCausalLM", {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}),
     "deepseek-v3": ("DeepseekV3ForCausalLM", LATENT),
     "gpt-oss": ("GptOssForCausalLM", {**WINDOW, "num_local_experts": 4, "head_dim": 16}),
 }

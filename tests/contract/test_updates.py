@@ -187,21 +187,23 @@ def test_a_token_the_embedding_lacks_is_an_input_error(open_session: Opener) -> 
 
 
 NEAR = {
-    "lora": (Lora(8, 16.0), (FLOAT32, BFLOAT16)),
-    "dora": (Lora(8, 16.0, dora=True), (FLOAT32, BFLOAT16)),
-    "nf4": (Lora(8, 16.0), (NF4, Precision("nf4", "bfloat16"))),
-    "full": (Full(), (FLOAT32, Precision("float32", "bfloat16"))),
+    "lora": (Lora(8, 16.0), (FLOAT32, BFLOAT16), 2e-2),
+    "dora": (Lora(8, 16.0, dora=True), (FLOAT32, BFLOAT16), 2e-2),
+    "nf4": (Lora(8, 16.0), (NF4, Precision("nf4", "bfloat16")), 5e-2),
+    "full": (Full(), (FLOAT32, Precision("float32", "bfloat16")), 2e-2),
 }
+"""What trains, two precisions, and how far the mean losses may be apart (nats). These weights are float32, so that NF4
+in bfloat16 also quantises other numbers; a bfloat16 checkpoint has no such difference."""
 
 
-@pytest.mark.parametrize(("trainable", "precisions"), NEAR.values(), ids=NEAR.keys())
+@pytest.mark.parametrize(("trainable", "precisions", "apart"), NEAR.values(), ids=NEAR.keys())
 def test_bfloat16_compute_stays_close_to_float32(
-    open_session: Opener, trainable: Lora | Full, precisions: Sequence[Precision]
+    open_session: Opener, trainable: Lora | Full, precisions: Sequence[Precision], apart: float
 ) -> None:
     losses = []
     for precision in precisions:
         with open_session("llama", trainable, precision=precision) as session:
             steps = [session.train_step(SPLITS["packed"], step=step, lr=2e-3) for step in range(10)]
             losses.append([step.loss / step.weight for step in steps])
-    assert np.max(np.abs(np.subtract(losses[0], losses[1]))) <= 2e-2
+    assert np.max(np.abs(np.subtract(losses[0], losses[1]))) <= apart
     assert losses[0] != losses[1]  # it did compute in another type

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from localtune.events import Checkpoint, Done, Evaluation, Match, Step
-from localtune.runs.files import is_complete
+from localtune.runs.files import is_complete, sha256
 from localtune.runs.folder import Run
 from tests.command import QUICKSTART, Command, short, wait_until
 
@@ -137,3 +137,28 @@ def test_a_viewer_that_is_hung_up_leaves_the_run_alone(localtune: Command, tmp_p
     wait_until(lambda: run.status().step > before)
     run.request("stop-now")
     wait_until(lambda: run.status().state == "stopped")
+
+
+@pytest.mark.parametrize("method", ["full", "qlora"])
+def test_every_method_trains_and_its_product_is_measured_again(method: str, localtune: Command, tmp_path: Path) -> None:
+    tests = tmp_path / "tests.jsonl"
+    rows = (QUICKSTART / "test.jsonl").read_text(encoding="utf-8").splitlines()[:4]
+    tests.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    flags = [f"--set=train.method={method}", f"--set=data.test={tests}", "--set=watch.answer_tokens=4"]
+    result = localtune("run", *short(tmp_path, steps=4), *flags)
+    assert result.code == 0, result.err
+    run = Run(next(localtune.runs.iterdir()))
+    product = run.model if method == "full" else run.adapter
+    assert is_complete(product, verify=True)
+    figures = {entry["who"]: entry["loss"] for entry in localtune("eval", "--json").json() if "loss" in entry}
+    assert figures["test, tuned"] < figures["test, base"]
+    stored = json.loads(run.evaluation.read_text())
+    losses = [entry["loss"] for entry in stored["tuned"] if entry.get("split") == "test, tuned"]
+    assert losses == [pytest.approx(figures["test, tuned"], rel=2e-2 if method == "full" else 1e-6)]
+
+
+def test_the_same_recipe_twice_is_the_same_bytes(localtune: Command, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert localtune("run", *short(tmp_path, steps=3)).code == 0
+    first, second = (sha256(folder / "adapter" / "adapter_model.safetensors") for folder in localtune.runs.iterdir())
+    assert first == second

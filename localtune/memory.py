@@ -24,6 +24,10 @@ LOSS_COPIES = 4
 """Logits of a chunk, their exponentials, the gradient, and one more while it is formed; float32."""
 
 
+LOSS_BUDGET = 512 * 10**6
+"""Bytes that the logits of a chunk may take with their copies."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One part of the memory."""
@@ -44,6 +48,11 @@ class Load:
     """Length of a row."""
     loss_chunk: int
     checkpointing: bool
+
+
+def loss_chunk(model: ModelFiles) -> int:
+    """Targets whose logits exist at once: as many as the budget allows, 64 to 4,096."""
+    return max(64, min(4096, LOSS_BUDGET // (4 * LOSS_COPIES * model.config.vocabulary)))
 
 
 def adapted(model: ModelFiles, lora: Lora) -> list[TensorInfo]:

@@ -14,7 +14,7 @@ from localtune.batch import Segment
 from localtune.data.order import total_updates, updates_per_epoch
 from localtune.data.prepare import Prepared
 from localtune.errors import Problem, ResourceError
-from localtune.memory import Item, Load, largest, memory_items, readable, trainable_count
+from localtune.memory import Item, Load, largest, loss_chunk, memory_items, readable, trainable_count
 from localtune.model import ModelFiles
 from localtune.objectives import SFT
 from localtune.schedule import Schedule, warmup_steps
@@ -22,7 +22,6 @@ from localtune.settings import Recipe, TrainSettings
 
 ROW_TOKENS = {"cpu": 2048, "cuda": 16384, "metal": 8192, "none": 2048}
 """Tokens of a micro-batch beyond which more rows bring no speed."""
-LOSS_CHUNK = 1024
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 
 
@@ -46,6 +45,8 @@ class Plan:
     """Packed rows per micro-batch."""
     row_tokens: int
     """Length of the longest row."""
+    loss_chunk: int
+    """Targets whose logits exist at once."""
     precision: Precision
     checkpointing: Literal["none", "blocks"]
     trainable: int
@@ -69,7 +70,7 @@ class Plan:
 
     def memory_spec(self) -> MemorySpec:
         """What the backend is told."""
-        return MemorySpec(self.memory_limit, self.checkpointing, LOSS_CHUNK)
+        return MemorySpec(self.memory_limit, self.checkpointing, self.loss_chunk)
 
     def to_json(self) -> dict[str, Any]:
         """The content of plan.json."""
@@ -177,7 +178,7 @@ def _candidates(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: D
     )
     for blocks in ("none", "blocks") if train.checkpointing == "auto" else (train.checkpointing,):
         for count in rows:
-            yield _plan(recipe, model, prepared, device, Load(count, row_tokens, LOSS_CHUNK, blocks == "blocks"))
+            yield _plan(recipe, model, prepared, device, Load(count, row_tokens, loss_chunk(model), blocks == "blocks"))
 
 
 def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device, load: Load) -> Plan:
@@ -199,6 +200,7 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
         dropped=prepared.report.losses[0].dropped,
         rows=load.rows,
         row_tokens=load.tokens,
+        loss_chunk=load.loss_chunk,
         precision=precision,
         checkpointing="blocks" if load.checkpointing else "none",
         trainable=count,

@@ -105,7 +105,7 @@ class TorchSession:
         with self._computing():
             hidden, ids = self._hidden_before(batch, where)
             logprobs = loss.target_logprobs(
-                self._head, hidden, ids, self._memory.loss_chunk, recompute=torch.is_grad_enabled()
+                self._head, hidden, ids, self._memory.loss_chunk, trains=loss.head_trains(self.transformer)
             )
         total: torch.Tensor = objective.total(torch, packing.values(batch, where, logprobs))
         return total

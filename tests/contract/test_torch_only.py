@@ -178,14 +178,31 @@ def test_the_head_is_the_model_bit_for_bit(models: Models, family: str) -> None:
             assert not torch.allclose(by_hand, loss.own_head(model)(hidden), rtol=1e-2)
 
 
-def test_no_more_logits_than_a_chunk_exist_at_once(models: Models) -> None:
-    session = opened(models, "llama", memory=replace(ROOMY, loss_chunk=5))
+@pytest.mark.parametrize(("trainable", "passes"), [(LORA, 1), (Full(), 2)], ids=["lora", "full"])
+def test_no_more_logits_than_a_chunk_exist_at_once(models: Models, trainable: Any, passes: int) -> None:
+    session = opened(models, "llama", trainable, memory=replace(ROOMY, loss_chunk=5))
     seen: list[int] = []
     session.transformer.lm_head.register_forward_hook(lambda _, __, output: seen.append(output.shape[-2]))
     session.train_step([BATCH], step=0, lr=1e-2)
     session.score(BATCH)
     assert max(seen) == 5
-    assert len(seen) == 3 * -(-BATCH.targets // 5)  # forward, again in the backward pass, score
+    assert len(seen) == (passes + 1) * -(-BATCH.targets // 5)  # a head that trains runs again in the backward pass
+
+
+@pytest.mark.parametrize("family", ["llama", "llama-tied", "gemma2", "granite"])
+def test_a_frozen_head_passes_the_gradient_of_the_whole(models: Models, family: str) -> None:
+    session = opened(models, family)
+    hidden = torch.randn(13, 48, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    tokens = torch.arange(13)
+    weights = torch.linspace(-1, 2, 13)
+    head, found = loss.own_head(session.transformer), []
+    for trains in (False, True):
+        logprobs = loss.target_logprobs(head, hidden, tokens, 5, trains=trains)
+        found.append((logprobs, torch.autograd.grad((logprobs.exp() * weights).sum(), hidden)[0]))
+    whole = torch.log_softmax(session.transformer.lm_head(hidden), 1)[torch.arange(13), tokens]
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-8)
+    assert torch.allclose(whole, found[0][0], atol=1e-5) == (family in ("llama", "llama-tied"))
 
 
 def test_positions_restart_per_segment_and_in_the_padding() -> None:

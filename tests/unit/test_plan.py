@@ -1,0 +1,140 @@
+"""The plan: exact where it can be, and what does not fit is refused with settings that do."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from localtune.adapter import Full, Lora
+from localtune.backend import Device, Precision
+from localtune.batch import Segment
+from localtune.data.prepared import Prepared
+from localtune.data.report import Losses, Part, Report
+from localtune.errors import ResourceError
+from localtune.memory import Load, memory_items, readable, trainable_count
+from localtune.model import ModelConfig, ModelFiles, TensorInfo, resolve
+from localtune.plan import Plan, check_fits, from_json, make_plan
+from localtune.settings import Recipe
+from tests.command import MODEL
+
+GB = 10**9
+DEVICE = Device("torch", "cuda", "a card", 8 * GB, ("bfloat16", "float32"), {}, "for the test")
+LAYERS, HIDDEN, WIDE, VOCABULARY = 28, 2048, 6144, 151_936
+
+
+def _big_model() -> ModelFiles:
+    """The shapes of a 1.7 B model, without its weights."""
+    square, up, down = (HIDDEN, HIDDEN), (WIDE, HIDDEN), (HIDDEN, WIDE)
+    shapes = {"q_proj": square, "k_proj": square, "v_proj": square, "o_proj": square,
+              "gate_proj": up, "up_proj": up, "down_proj": down}  # fmt: skip
+    names = {f"model.layers.{i}.x.{name}.weight": shape for i in range(LAYERS) for name, shape in shapes.items()}
+    names["model.embed_tokens.weight"] = (VOCABULARY, HIDDEN)
+    tensors = [TensorInfo(n, s, "BF16", 2 * s[0] * s[1], "model.safetensors") for n, s in names.items()]
+    config = ModelConfig(
+        architecture="LlamaForCausalLM", model_type="llama", layers=LAYERS, hidden=HIDDEN, feed_forward=WIDE, heads=16,
+        kv_heads=16, head_dim=128, vocabulary=VOCABULARY, context=32768, tied=True, rope_theta=1e6, rope_scaling=None,
+        sliding_window=None, dtype="bfloat16", quantized=None,
+    )  # fmt: skip
+    return ModelFiles("big", Path("big"), None, config, tuple(tensors), (1,))
+
+
+def _prepared(count: int = 100, length: int = 900) -> Prepared:
+    tokens, weights = np.ones(length, np.int32), np.ones(length, np.float32)
+    train = tuple(Segment(tokens, weights, i) for i in range(count))
+    part = Part("rows.jsonl", count, count, count * length, count * length, 0, 0, (), length, length, length, 1)
+    losses = (Losses("rows.jsonl", 0, (), 0, ()),)
+    report = Report("messages", "because", "<|im_end|>", "", part, part, part, losses, ())
+    return Prepared(train, (), (), (), report)
+
+
+def _recipe(**train: object) -> Recipe:
+    return Recipe.model_validate({"model": "big", "data": {"train": "rows.jsonl"}, "train": train})
+
+
+def _plan(device: Device = DEVICE, **train: object) -> Plan:
+    return make_plan(_recipe(**train), _big_model(), _prepared(), device)
+
+
+def test_steps_follow_from_rows_batch_and_epochs() -> None:
+    plan = _plan(batch_size=8, epochs=2)
+    assert plan.schedule.steps == 2 * 13
+    assert plan.epochs == 2.0
+    assert plan.tokens == 90_000
+
+
+def test_adapter_and_base_are_counted_exactly() -> None:
+    model = resolve(str(MODEL), Path())
+    lora = Lora(16, 32)
+    with safe_open(MODEL / "model.safetensors", "np") as file:
+        shapes = [file.get_slice(name).get_shape() for name in file.keys() if "_proj" in name]  # noqa: SIM118
+    assert trainable_count(model, lora) == sum(16 * (rows + columns) for rows, columns in shapes)
+    assert trainable_count(model, Full()) == model.parameters
+    items = {
+        item.name: item.size
+        for item in memory_items(model, lora, Precision("bfloat16", "bfloat16"), DEVICE, Load(1, 8, 8, False))
+    }
+    assert items["base weights"] == 2 * model.parameters
+    assert items["what trains"] == 16 * trainable_count(model, lora)
+
+
+def test_every_item_says_its_arithmetic() -> None:
+    for item in _plan().memory:
+        assert item.why
+        assert item.name
+
+
+def test_it_takes_as_many_rows_as_fit_and_recomputes_only_when_it_must() -> None:
+    roomy = _plan(replace(DEVICE, memory_limit=80 * GB))
+    assert (roomy.rows, roomy.checkpointing) == (8, "none")
+    tight = _plan(replace(DEVICE, memory_limit=9 * GB))
+    assert tight.checkpointing == "blocks"
+    assert tight.fits
+
+
+def test_what_does_not_fit_is_refused_with_settings_that_do() -> None:
+    device = replace(DEVICE, memory_limit=4 * GB)
+    recipe, model, prepared = _recipe(), _big_model(), _prepared()
+    plan = make_plan(recipe, model, prepared, device)
+    assert not plan.fits
+    with pytest.raises(ResourceError, match=r"needs .* GB, 3\.60 GB may be used") as caught:
+        check_fits(plan, recipe, model, prepared, disk_free=100 * GB)
+    fix = caught.value.problems[0].fix
+    assert "--set train.method=qlora" in fix
+    fixed = make_plan(_recipe(method="qlora"), model, prepared, device)
+    assert fixed.fits
+    assert f"({readable(fixed.memory_needed)})" in fix
+
+
+def test_a_full_disk_is_refused_with_the_bytes_needed() -> None:
+    recipe, model, prepared = _recipe(), _big_model(), _prepared()
+    plan = _plan(replace(DEVICE, memory_limit=80 * GB))
+    with pytest.raises(ResourceError, match="of disk"):
+        check_fits(plan, recipe, model, prepared, disk_free=plan.disk - 1)
+    check_fits(plan, recipe, model, prepared, disk_free=plan.disk)
+
+
+def test_a_limit_in_the_recipe_wins_over_the_devices() -> None:
+    assert _plan(memory_limit="3GB").memory_limit == 3 * GB
+
+
+def test_four_bits_take_a_quarter_of_sixteen() -> None:
+    sixteen, four = (
+        next(item.size for item in _plan(method=method).memory if item.name == "base weights")
+        for method in ("lora", "qlora")
+    )
+    kept = 2 * VOCABULARY * HIDDEN
+    assert (four - kept) / (sixteen - kept) == pytest.approx(0.516 / 2, rel=1e-3)
+
+
+def test_a_plan_comes_back_from_json_as_it_was() -> None:
+    plan = _plan()
+    assert from_json({"format": 1} | plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(1.5e6, "1.5 MB"), (620e6, "620 MB"), (1.25e9, "1.25 GB"), (31.8e9, "31.8 GB")]
+)
+def test_sizes_are_said_with_three_figures(size: float, text: str) -> None:
+    assert readable(size) == text

@@ -93,7 +93,8 @@ def peft_config(lora: Lora, modules: Sequence[str], base: str, revision: str | N
 
 
 _UNMAPPED = ("modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform", "layer_replication",
-             "target_parameters", "trainable_token_indices", "lora_bias", "fan_in_fan_out")  # fmt: skip
+             "target_parameters", "trainable_token_indices", "lora_bias", "fan_in_fan_out", "exclude_modules",
+             "layers_pattern")  # fmt: skip
 
 
 def read_peft_config(folder: Path) -> Lora:
@@ -106,6 +107,8 @@ def read_peft_config(folder: Path) -> Lora:
     unknown = [key for key in _UNMAPPED if config.get(key)]
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
         unknown.append(f"peft_type={config.get('peft_type')}, bias={config.get('bias')}")
+    if not isinstance(config.get("target_modules"), list):
+        unknown.append("target_modules that are not a list of names")
     if unknown:
         raise InputError(Problem("adapter.unsupported", f"cannot map {', '.join(unknown)}", where=str(path)))
     return Lora(

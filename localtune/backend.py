@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+import numpy as np
+
 from localtune.adapter import Trainable
 from localtune.batch import Batch, Floats
 from localtune.errors import MachineError, Problem
@@ -105,6 +107,13 @@ class Sampling:
     """0 = greedy."""
     top_p: float = 1.0
     seed: int = 0
+
+    def uniform(self, row: int, position: int) -> float:
+        """The number in [0, 1) that draws the token at `position` of the sequence of `row`, the same on every backend.
+
+        Philox 4x64-10 (Salmon et al. 2011) with the seed as key and (row, position) as counter.
+        """
+        return float(np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, row, position])).random())
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from localtune.memory import Item, Load, largest, loss_chunk, memory_items, read
 from localtune.model import ModelFiles
 from localtune.objectives import SFT
 from localtune.schedule import Schedule, warmup_steps
-from localtune.settings import Recipe, TrainSettings
+from localtune.settings import Recipe
 
 ROW_TOKENS = {"cpu": 2048, "cuda": 16384, "metal": 8192, "none": 2048}
 """Tokens of a micro-batch beyond which more rows bring no speed."""
@@ -182,7 +182,7 @@ def _candidates(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: D
 
 
 def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device, load: Load) -> Plan:
-    train, trainable, precision = recipe.train, trainable_of(recipe), _precision(recipe.train, device)
+    train, trainable, precision = recipe.train, trainable_of(recipe), _precision(recipe, device)
     count = trainable_count(model, trainable)
     updates = total_updates(len(prepared.train), train.batch_size, epochs=train.epochs, steps=train.steps)
     rate = LEARNING_RATES[train.method] if train.learning_rate == "auto" else train.learning_rate
@@ -212,8 +212,10 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
     )
 
 
-def _precision(train: TrainSettings, device: Device) -> Precision:
-    fast = "bfloat16" if device.dtypes[0] == "bfloat16" else "float32"
+def _precision(recipe: Recipe, device: Device) -> Precision:
+    train = recipe.train
+    rounded = train.method == "qlora" and recipe.lora.dora  # DoRA's magnitudes over a 4-bit base need float32
+    fast = "bfloat16" if device.dtypes[0] == "bfloat16" and not rounded else "float32"
     compute = fast if train.precision == "auto" else train.precision
     storage = {"qlora": "nf4", "full": "float32", "lora": compute}[train.method]
     return Precision(storage, compute)  # type: ignore[arg-type]

@@ -47,11 +47,6 @@ def blocks(lengths: Sequence[int], answer: int) -> list[list[int]]:
     return found
 
 
-def uniform(seed: int, row: int, position: int) -> float:
-    """One number in [0, 1): Philox with the seed as key and (row, position) as counter."""
-    return float(np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, row, position])).random())
-
-
 def draw(logits: torch.Tensor, uniforms: Sequence[float], sampling: Sampling) -> torch.Tensor:
     """Token ids int64 [R] from logits [R, V], one uniform per row; greedy needs none."""
     if sampling.temperature == 0:
@@ -79,7 +74,7 @@ def _block(
     for count in range(1, sampling.max_tokens + 1):
         result = forward(tokens, mask, places, cache)
         cache = result.past_key_values
-        uniforms = [uniform(sampling.seed, row, end) for row, end in zip(rows, ends, strict=True)]
+        uniforms = [sampling.uniform(row, end) for row, end in zip(rows, ends, strict=True)]
         drawn = draw(result.logits[:, -1], uniforms, sampling)
         ids = drawn.tolist()
         yield from zip(rows, ids, strict=True)

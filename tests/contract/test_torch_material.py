@@ -1,7 +1,6 @@
 """A real pretrained Llama (260,032 weights) says what transformers and peft said of it when the reference was made."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,31 @@ from localtune.backend import Sampling
 from localtune.batch import Floats, Segment
 from localtune.model import ModelFiles
 from tests.contract.conftest import Opener, files_of, rows_of
+from tests.material import material
 
-ROOT = Path(__file__).parents[2]
-FOLDER = Path(os.environ.get("LOCALTUNE_MATERIAL", ROOT.parent / "shared" / "data")) / "model-stories260K"
-REFERENCE = FOLDER / "reference"
 NEVER = (10**6,)
 
-pytestmark = [
-    pytest.mark.material,
-    pytest.mark.skipif(
-        not REFERENCE.exists(), reason=f"no model-stories260K in {FOLDER.parent}: set LOCALTUNE_MATERIAL"
-    ),
-]
+pytestmark = pytest.mark.material
 
 
 @pytest.fixture(scope="module")
-def stories() -> ModelFiles:
-    return files_of(FOLDER)
+def folder() -> Path:
+    return material("model-stories260K")
 
 
 @pytest.fixture(scope="module")
-def reference() -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((REFERENCE / "reference.json").read_text())
+def references(folder: Path) -> Path:
+    return folder / "reference"
+
+
+@pytest.fixture(scope="module")
+def stories(folder: Path) -> ModelFiles:
+    return files_of(folder)
+
+
+@pytest.fixture(scope="module")
+def reference(references: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((references / "reference.json").read_text())
     return content
 
 
@@ -52,8 +54,10 @@ def test_greedy_ids_are_the_reference(open_session: Opener, stories: ModelFiles,
         assert len(answer) == len(expected) or expected[-1] not in reference["eos"]
 
 
-def test_logits_are_the_reference(open_session: Opener, stories: ModelFiles, reference: dict[str, Any]) -> None:
-    expected = load_file(REFERENCE / "logits.safetensors")
+def test_logits_are_the_reference(
+    open_session: Opener, stories: ModelFiles, reference: dict[str, Any], references: Path
+) -> None:
+    expected = load_file(references / "logits.safetensors")
     with open_session(stories) as session:
         for number, entry in enumerate(reference["greedy"]):
             ids = entry["input_ids"]
@@ -61,7 +65,7 @@ def test_logits_are_the_reference(open_session: Opener, stories: ModelFiles, ref
 
 
 def test_losses_are_the_reference_packed(open_session: Opener, stories: ModelFiles, reference: dict[str, Any]) -> None:
-    tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(stories.folder / "tokenizer.json"))
     segments = []
     for number, entry in enumerate(reference["nll"]):
         ids = tokenizer.encode(entry["text"]).ids
@@ -76,8 +80,10 @@ def test_losses_are_the_reference_packed(open_session: Opener, stories: ModelFil
     np.testing.assert_allclose(means, [entry["mean_nll"] for entry in reference["nll"]], atol=2e-6)
 
 
-def test_an_adapter_that_peft_trained_says_what_it_said_there(open_session: Opener, stories: ModelFiles) -> None:
-    folder = REFERENCE / "peft-lora"
+def test_an_adapter_that_peft_trained_says_what_it_said_there(
+    open_session: Opener, stories: ModelFiles, references: Path
+) -> None:
+    folder = references / "peft-lora"
     expected = json.loads((folder / "expected.json").read_text())
     logits = load_file(folder / "expected_logits.safetensors")
     ids = expected["input_ids"]

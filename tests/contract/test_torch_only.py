@@ -228,8 +228,8 @@ def test_blocks_of_prompts_are_bounded_and_of_similar_length() -> None:
 
 
 def test_the_uniform_is_a_number_that_other_machines_draw_too() -> None:
-    drawn = [generation.uniform(7, row, position) for row in range(40) for position in range(25)]
-    assert generation.uniform(7, 0, 1) != generation.uniform(7, 1, 0)
+    drawn = [Sampling((), 1, seed=7).uniform(row, position) for row in range(40) for position in range(25)]
+    assert Sampling((), 1, seed=7).uniform(0, 1) != Sampling((), 1, seed=7).uniform(1, 0)
     assert len(set(drawn)) == 1000
     assert abs(np.mean(drawn) - 0.5) < 0.03
     assert drawn[0] == pytest.approx(UNIFORM_7_0_0, abs=1e-15)
@@ -240,7 +240,7 @@ UNIFORM_7_0_0 = 0.8720734548204873
 
 def test_sampled_frequencies_are_the_probabilities() -> None:
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0]]).expand(4000, 4)
-    uniforms = [generation.uniform(1, row, 0) for row in range(4000)]
+    uniforms = [Sampling((), 1, seed=1).uniform(row, 0) for row in range(4000)]
     drawn = generation.draw(logits, uniforms, Sampling((), 1, temperature=1.0))
     expected = torch.softmax(logits[0].double(), 0).numpy()
     assert np.max(np.abs(np.bincount(drawn.numpy(), minlength=4) / 4000 - expected)) < 0.02

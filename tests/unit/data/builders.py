@@ -1,13 +1,11 @@
 """Tiny tokenizers, templates and examples built in code, and the shared material where it is present."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from localtune.batch import Segment
@@ -117,12 +115,3 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """A JSONL file."""
     path.write_text("".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows), "utf-8")
     return path
-
-
-def material() -> Path:
-    """The folder of shared test material; skips the test where it is absent."""
-    beside = Path(__file__).resolve().parents[3].parent / "shared" / "data"
-    folder = Path(os.environ.get("LOCALTUNE_MATERIAL", beside))
-    if not folder.is_dir():
-        pytest.skip(f"no test material: {folder.name} is absent (set LOCALTUNE_MATERIAL)")
-    return folder

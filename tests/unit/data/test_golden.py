@@ -14,7 +14,8 @@ from localtune.data.render import Renderer, Tokenised
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import Problem
 from localtune.settings import DataSettings
-from tests.unit.data.builders import PLACE, all_text, learned_text, material
+from tests.material import material
+from tests.unit.data.builders import PLACE, all_text, learned_text
 
 pytestmark = pytest.mark.material
 TODAY = datetime.date(2026, 1, 15)
@@ -42,8 +43,8 @@ TALK = [
 
 def with_template(folder: Path, name: str) -> Tokenizer:
     """The minimind vocabulary with the control tokens that template `name` writes."""
-    source = (material() / "chat-templates" / f"{name}.jinja").read_text("utf-8")
-    state = json.loads((material() / "tok-minimind/tokenizer.json").read_text("utf-8"))
+    source = (material("chat-templates") / f"{name}.jinja").read_text("utf-8")
+    state = json.loads((material("tok-minimind") / "tokenizer.json").read_text("utf-8"))
     known = {token["content"] for token in state["added_tokens"]}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     for token in dict.fromkeys(["<s>", "</s>", *WRITTEN.findall(source)]):
@@ -85,7 +86,7 @@ def test_the_mask_decodes_to_the_answers_and_their_ends(name: str, turns: int, s
 @pytest.mark.parametrize("name", ENDS)
 def test_ids_are_those_of_the_reference_rendering(name: str, tmp_path: Path) -> None:
     tokenizer = with_template(tmp_path, name)
-    folder = material() / "chat-templates"
+    folder = material("chat-templates")
     messages = json.loads((folder / "conversations.json").read_text("utf-8"))["multi_turn"]["messages"]
     rows = (json.loads(line) for line in (folder / "vectors.jsonl").read_text("utf-8").split("\n") if line)
     wanted = (f"{name}.jinja", "multi_turn", False)
@@ -97,7 +98,7 @@ def test_ids_are_those_of_the_reference_rendering(name: str, tmp_path: Path) -> 
 
 
 def test_golden_ids_and_mask_of_qwen() -> None:
-    tokenizer = Tokenizer(material() / "tok-qwen2.5")
+    tokenizer = Tokenizer(material("tok-qwen2.5"))
     done = rendered(tokenizer, [{"role": "system", "content": "S"}, *TALK[:1], {"role": "assistant", "content": "4"}])
     assert isinstance(done, Tokenised)
     (one,) = done.segments
@@ -109,7 +110,7 @@ def test_golden_ids_and_mask_of_qwen() -> None:
 
 
 def test_a_prompt_that_forces_empty_thinking_is_followed_by_the_answer() -> None:
-    tokenizer = Tokenizer(material() / "tok-minimind")
+    tokenizer = Tokenizer(material("tok-minimind"))
     done = rendered(tokenizer, TALK)
     assert isinstance(done, Tokenised)
     (one,) = done.segments
@@ -141,11 +142,11 @@ def test_control_strings_of_a_user_never_become_control_ids(name: str, tmp_path:
 
 
 def test_raw_pairs_of_a_sentencepiece_model_are_text_again() -> None:
-    tokenizer = Tokenizer(material() / "model-stories260K")
+    tokenizer = Tokenizer(material("model-stories260K"))
     settings = DataSettings(
         train="train-2000.jsonl", valid="none", columns={"prompt": "question", "completion": "answer"}
     )
-    base = material() / "sft-gsm8k"
+    base = material("sft-gsm8k")
     done = prepare(settings, tokenizer, learn="answers", seed=1, base=base, vocabulary=512)
     rows = [json.loads(line) for line in (base / "train-2000.jsonl").read_text("utf-8").split("\n") if line]
     assert len(done.train) == 2000
@@ -158,8 +159,8 @@ def test_raw_pairs_of_a_sentencepiece_model_are_text_again() -> None:
 
 
 def test_ids_are_those_of_the_vocabulary_vectors() -> None:
-    folder = material() / "gguf-vocab"
-    tokenizer = Tokenizer(material() / "tok-qwen2.5")
+    folder = material("gguf-vocab")
+    tokenizer = Tokenizer(material("tok-qwen2.5"))
     texts = (folder / "ggml-vocab-qwen2.gguf.inp").read_text("utf-8").split("\n__ggml_vocab_test__\n")
     lines = (folder / "ggml-vocab-qwen2.gguf.out").read_text("utf-8").split("\n")
     for text, line in zip(texts, lines, strict=False):
@@ -167,9 +168,9 @@ def test_ids_are_those_of_the_vocabulary_vectors() -> None:
 
 
 def test_a_tiny_corpus_is_split_into_all_of_its_text() -> None:
-    tokenizer = Tokenizer(material() / "model-stories260K")
+    tokenizer = Tokenizer(material("model-stories260K"))
     settings = DataSettings(train="ko-constitution.txt", too_long="split", max_tokens=128)
-    base = material() / "cpt-text"
+    base = material("cpt-text")
     done = prepare(settings, tokenizer, learn="answers", seed=1, base=base, vocabulary=512)
     text = (base / "ko-constitution.txt").read_bytes().decode("utf-8").replace("\r\n", "\n")
     ids = [token for segment in done.train for token in segment.tokens.tolist()]

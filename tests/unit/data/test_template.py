@@ -5,7 +5,8 @@ import pytest
 
 from localtune.data.template import ChatTemplate, Refused, from_file
 from localtune.errors import InputError
-from tests.unit.data.builders import CHATML, material
+from tests.material import material
+from tests.unit.data.builders import CHATML
 
 USER = [{"role": "user", "content": "hi"}]
 
@@ -69,7 +70,7 @@ def test_a_template_that_is_not_valid_is_an_input_error() -> None:
 
 @pytest.mark.material
 def test_all_reference_renderings_are_equal() -> None:
-    folder = material() / "chat-templates"
+    folder = material("chat-templates")
     conversations = json.loads((folder / "conversations.json").read_text("utf-8"))
     rows = [json.loads(line) for line in (folder / "vectors.jsonl").read_text("utf-8").split("\n") if line]
     tokens, today = {"bos_token": "<s>", "eos_token": "</s>"}, datetime.date(2026, 1, 15)

@@ -52,6 +52,9 @@ class Evaluation:
     kind: ClassVar[str] = "evaluation"
     step: int
     split: str
+    """valid or test."""
+    who: str
+    """base or tuned."""
     loss: float
     """Mean per target, nats."""
     targets: int
@@ -114,7 +117,7 @@ class Done:
     kind: ClassVar[str] = "done"
     step: int
     reason: str
-    """steps, early stop, stop requested."""
+    """steps, early stop, stop, stop-now."""
     best_step: int
     seconds: float
     peak_bytes: int
@@ -144,11 +147,11 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
-def to_json(event: Event, when: float | None = None) -> str:
+def to_json(event: Event, when: float | None = None, *, ascii_only: bool = False) -> str:
     """One line without its newline. `when` is seconds since 1970; not finite numbers are written as strings."""
     head = {"format": FORMAT, "type": event.kind, "time": round(time.time() if when is None else when, 3)}
     body = {key: repr(v) if isinstance(v, float) and v - v != 0 else v for key, v in asdict(event).items()}
-    return json.dumps(head | body, ensure_ascii=False, allow_nan=False)
+    return json.dumps(head | body, ensure_ascii=ascii_only, allow_nan=False)
 
 
 def from_json(line: str) -> Event:

@@ -1,9 +1,13 @@
 """One run as its folder says it: recipe, plan, model, tokens, and how its sessions are opened."""
 
+import contextlib
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from localtune import __version__
 from localtune.adapter import Full, Nothing, Trainable
 from localtune.backend import Backend, Sampling, Session
 from localtune.batch import Batch, Segment
@@ -11,7 +15,7 @@ from localtune.data.packing import micro_batches
 from localtune.data.prepare import Prepared, load, prepare
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, Problem
-from localtune.model import ModelFiles, resolve
+from localtune.model import ModelFiles, fingerprint, resolve
 from localtune.objectives import SFT
 from localtune.plan import Plan, from_json, optimizer_of, trainable_of
 from localtune.recipe import load as load_recipe
@@ -84,11 +88,45 @@ class Job:
 
 
 def read_job(run: Run) -> Job:
-    """The job of a run folder. Raises `InputError` for one that is damaged."""
+    """The job of a run folder. Raises `InputError` for one that is damaged or was changed since it was made."""
+    if not is_complete(run.folder, verify=True):
+        fix = f"localtune run {run.recipe}"
+        raise InputError(Problem("run.changed", "recipe, plan or data were changed", where=str(run.folder), fix=fix))
     recipe = load_recipe(run.resolved, environ={}, user_config=None).recipe
     model = resolve(recipe.model, run.folder, offline=True)
-    plan = from_json(read_json(run.plan))
-    return Job(run, recipe, plan, model, Tokenizer(model.folder), load(run.data))
+    return Job(run, recipe, read_plan(run), model, Tokenizer(model.folder), load(run.data))
+
+
+def read_plan(run: Run) -> Plan:
+    """The plan of a run. Raises `InputError` for one that is damaged."""
+    try:
+        return from_json(read_json(run.plan))
+    except (KeyError, TypeError) as error:
+        raise InputError(Problem("run.unreadable", f"not a plan: {error}", where=str(run.plan))) from None
+
+
+_PACKAGES = {"torch": ("torch", "transformers", "peft", "bitsandbytes"), "mlx": ("mlx", "mlx-lm")}
+
+
+def versions(backend: str) -> dict[str, str]:
+    """What the figures of a run depend on, with its version here."""
+    found = {"localtune": __version__, "python": platform.python_version()}
+    for name in (*_PACKAGES[backend], "tokenizers", "numpy"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def changes_since(job: Job) -> list[str]:
+    """What is not as it was when the run was made. Raises `InputError` when the model's files are not the same."""
+    made = read_json(job.run.environment)
+    here = versions(job.plan.device.backend)
+    changed = [f"{name} was {made['versions'].get(name)}, is {now}" for name, now in here.items()
+               if made["versions"].get(name) != now]  # fmt: skip
+    if fingerprint(job.model) != made["model"]["sha256"]:
+        what = "the base model's files are not those this run began with"
+        raise InputError(Problem("run.model-changed", what, where=job.model.name, fix="put the old files back"))
+    return changed
 
 
 def with_tests(job: Job, data: Path | None) -> Job:

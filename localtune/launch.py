@@ -9,25 +9,24 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 
-from localtune import __version__
 from localtune.data.prepare import Prepared, prepare, save
 from localtune.data.tokenizer import Tokenizer
-from localtune.errors import Problem, RunFailed
+from localtune.errors import InputError, LocaltuneError, Problem, RunFailed
+from localtune.job import versions
 from localtune.model import Download, ModelFiles, fingerprint, resolve
 from localtune.plan import Plan, check_fits, make_plan, settings_of
 from localtune.probe import choose, refuse
 from localtune.recipe import Loaded, dump
 from localtune.runs.files import new_folder, sha256, write_bytes, write_json
 from localtune.runs.folder import Run
+from localtune.runs.lock import owned
 from localtune.runs.store import free_path, root
 from localtune.settings import Recipe
-from localtune.supervisor import in_its_own_group
-
-_PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "tokenizers", "safetensors", "numpy")
+from localtune.supervisor import on_its_own
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,7 @@ def make_ready(loaded: Loaded, confirm: Callable[[Download], bool]) -> Ready:
         seed=recipe.train.seed,
         samples=recipe.watch.samples,
         vocabulary=model.config.vocabulary,
+        context=model.config.context,
     )
     with choose(recipe.backend) as probe:
         plan = make_plan(recipe, model, prepared, probe.device)
@@ -82,25 +82,28 @@ def create_run(ready: Ready) -> Run:
     return Run(path)
 
 
-def start(run: Run) -> "subprocess.Popen[bytes]":
-    """Start the supervisor of `run`; returns when it holds the run. Raises `RunFailed` with what it said."""
-    before = run.status_file.stat().st_mtime_ns if run.status_file.exists() else 0
+def start(run: Run) -> None:
+    """Start the supervisor of `run`; returns when it holds the run.
+
+    Raises `InputError` when somebody else owns the run, else `RunFailed` with the last it said.
+    """
+    launch, began = uuid.uuid4().hex, run.log.stat().st_size if run.log.exists() else 0
     with run.log.open("ab") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "localtune.supervisor", str(run.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            **in_its_own_group(),
-        )
-    while child.poll() is None:
-        if run.status_file.exists() and run.status_file.stat().st_mtime_ns != before:
-            return child
+        command = [sys.executable, "-P", "-m", "localtune.supervisor", str(run.folder), launch]
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **on_its_own())
+    while run.status().launch != launch:
+        if child.poll() is not None and run.status().launch != launch:
+            raise _not_started(run, child.returncode, began)
         time.sleep(0.02)
-    if run.status_file.exists() and run.status_file.stat().st_mtime_ns != before:
-        return child
-    tail = run.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-4:]
-    raise RunFailed(Problem("run.start", "the run did not start", where=str(run.log), evidence="\n".join(tail)))
+
+
+def _not_started(run: Run, code: int, began: int) -> LocaltuneError:
+    with run.log.open("rb") as log:
+        log.seek(began)
+        said = "\n".join(log.read().decode("utf-8", "replace").strip().splitlines()[-4:])
+    if code == InputError.exit_code:
+        return InputError(owned(run.folder, "another process"))
+    return RunFailed(Problem("run.start", "the run did not start", where=str(run.log), evidence=said))
 
 
 def _pinned(ready: Ready) -> Recipe:
@@ -117,13 +120,10 @@ def _pinned(ready: Ready) -> Recipe:
 
 
 def _environment(ready: Ready) -> dict[str, object]:
-    device = ready.plan.device
     return {
-        "localtune": __version__,
-        "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
-        "device": asdict(device),
+        "versions": versions(ready.plan.device.backend),
+        "device": asdict(ready.plan.device),
         "model": {"name": ready.model.name, "revision": ready.model.revision, "sha256": fingerprint(ready.model)},
         "data": {"files": _data_hashes(ready), "tokenizer": ready.prepared.report.tokenizer},
     }
@@ -133,10 +133,3 @@ def _data_hashes(ready: Ready) -> dict[str, str]:
     data = ready.loaded.recipe.data
     names = [name for name in (data.train, data.valid, data.test) if name not in (None, "auto", "none")]
     return {str(name): sha256(ready.loaded.base / str(name)) for name in names}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -64,6 +64,12 @@ class Plan:
         return sum(item.size for item in self.memory)
 
     @property
+    def memory_measurable(self) -> int:
+        """The part of the estimate that a run can measure: CUDA's own context is not in its counters."""
+        hidden = sum(item.size for item in self.memory if item.name == "libraries" and self.device.kind == "cuda")
+        return self.memory_needed - hidden
+
+    @property
     def fits(self) -> bool:
         """Whether the estimate is within the limit."""
         return self.memory_needed <= self.memory_limit

@@ -4,9 +4,11 @@ The asker never loads torch or mlx. The child, `python -m localtune.probe NAME`,
 and then answers each line on its input, a model's folder and settings, with a line of refusals.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -36,11 +38,12 @@ class Probe(AbstractContextManager["Probe"]):
     """A backend in a child process; leaving it ends the child."""
 
     def __init__(self, name: str) -> None:
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`; a pipe nobody reads may fill)
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "localtune.probe", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             encoding="utf-8",
             errors="replace",
         )
@@ -50,9 +53,11 @@ class Probe(AbstractContextManager["Probe"]):
     def refusals(self, model: ModelFiles, settings: Settings) -> list[Refusal]:
         """What the backend would train differently, or not at all. Raises `MachineError` when the child is gone."""
         assert self._child.stdin is not None
-        self._child.stdin.write(json.dumps({"model": str(model.folder), "settings": _to_json(settings)}) + "\n")
-        self._child.stdin.flush()
-        answer = self._read()
+        answer = None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.write(json.dumps({"model": str(model.folder), "settings": _to_json(settings)}) + "\n")
+            self._child.stdin.flush()
+            answer = self._read()
         if answer is None:
             raise MachineError(Problem("backend.unusable", self._last_words(), where=self.device.backend))
         return [Refusal(**entry) for entry in answer["refusals"]]
@@ -60,8 +65,15 @@ class Probe(AbstractContextManager["Probe"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child."""
         self._child.kill()
-        self._child.communicate()
+        self._child.wait()
+        for stream in (self._child.stdin, self._child.stdout, self._said):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()  # type: ignore[union-attr]
 
     def _read(self) -> dict[str, Any] | None:
         assert self._child.stdout is not None
@@ -72,7 +84,9 @@ class Probe(AbstractContextManager["Probe"]):
         return None
 
     def _last_words(self) -> str:
-        said = self._child.communicate()[1].strip().splitlines()
+        self._child.wait()
+        self._said.seek(0)
+        said = self._said.read().decode("utf-8", "replace").strip().splitlines()
         return said[-1] if said else f"the probe ended with {self._child.returncode}"
 
     def _unusable(self, name: str) -> Device:
@@ -87,7 +101,7 @@ def choose(name: str) -> Probe:
         if probe.device.kind != "none":
             return probe
         reasons.append(f"{candidate}: {probe.device.reason}")
-        probe.__exit__(None, None, None)
+        probe.close()
     raise MachineError(Problem("backend.unusable", "; ".join(reasons), fix="pip install 'localtune[torch]'"))
 
 

@@ -4,7 +4,7 @@ Sums in nats over all targets, divided once, so they do not depend on how rows a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from localtune.backend import Session
@@ -28,20 +28,31 @@ class Score:
         return self.nll / self.weight if self.weight else math.nan
 
     @property
-    def perplexity(self) -> float:
-        """exp(loss)."""
-        return math.exp(min(self.loss, 700.0))
-
-    @property
     def accuracy(self) -> float:
         """Share of the targets that were the most likely token."""
         return self.hits / self.targets if self.targets else math.nan
 
 
-def score(session: Session, batches: Sequence[Batch], *, adapter: bool = True) -> Score:
-    """The score of every segment of `batches`."""
+class StopRequested(Exception):
+    """Asked to stop in the middle of a measurement, which is then worth nothing."""
+
+
+def nothing_asked() -> None:
+    """The check of a measurement that nobody interrupts."""
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where that is beyond a float."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def score(
+    session: Session, batches: Sequence[Batch], *, adapter: bool = True, check: Callable[[], None] = nothing_asked
+) -> Score:
+    """The score of every segment of `batches`; `check` may raise between two of them."""
     nll = weight = targets = hits = 0.0
     for batch in batches:
+        check()
         scores = session.score(batch, adapter=adapter)
         nll += float(scores.nll.sum(dtype="float64"))
         weight += float(scores.weight.sum(dtype="float64"))

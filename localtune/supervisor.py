@@ -1,7 +1,7 @@
-"""Keeps one run alive without anybody watching: `python -m localtune.supervisor FOLDER`.
+"""Keeps one run alive without anybody watching: `python -m localtune.supervisor FOLDER LAUNCH`.
 
-It owns the run folder by a lock, starts the worker, writes `status.json` with a heartbeat, passes signals on, and
-says in words how the worker ended. It outlives the terminal that started it.
+It owns the run folder by a lock, starts the worker, writes `status.json` with a heartbeat, turns signals into requests
+to save and stop, and says in words how the worker ended. It outlives the terminal that started it.
 """
 
 import signal
@@ -17,7 +17,7 @@ from localtune.errors import InputError
 from localtune.events import Failed, Step
 from localtune.runs import checkpoints
 from localtune.runs.folder import Run, State, Status
-from localtune.runs.lock import RunLock
+from localtune.runs.lock import WORKER, RunLock
 from localtune.runs.process import process_id
 
 HEARTBEAT = 2.0
@@ -32,43 +32,54 @@ class Watch:
     run: Run
     status: Status
     offset: int = 0
+    """Bytes of the events it has read."""
     failed: bool = False
     """The worker recorded its own failure."""
+    signalled: int | None = None
+    """The signal that asked this process to end."""
+
+    def receive_signals(self) -> None:
+        """From now on a signal asks the worker to save and stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
 
     def look(self) -> None:
         """Read what the worker recorded since the last look, and write the heartbeat."""
-        if self.run.events.exists() and self.run.events.stat().st_size < self.offset:
-            self.offset = 0
         for event, offset in self.run.read_events(self.offset):
             self.offset = offset
             if isinstance(event, Step):
                 self.status = replace(self.status, step=event.step, steps=event.steps)
             self.failed = isinstance(event, Failed)
-        self.status = replace(self.status, heartbeat=time.time())
-        self.run.write_status(self.status, durable=False)
+        self.write(replace(self.status, heartbeat=time.time()), durable=False)
+
+    def write(self, status: Status, *, durable: bool = True) -> None:
+        """Replace the status; a full disk keeps the old one, and the worker its own counsel."""
+        self.status = status
+        try:
+            self.run.write_status(status, durable=durable)
+        except OSError as error:
+            sys.stderr.write(f"status not written: {error}\n")
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.signalled = number
+        self.run.request("stop")
 
 
-def supervise(run: Run) -> int:
+def supervise(run: Run, launch: str) -> int:
     """Run the worker to its end and return its exit code. Raises `InputError` when somebody else owns the run."""
     with RunLock(run.folder):
-        for request in run.requests():
-            run.answer(request)
-        checkpoints.rewind(run)
-        status = Status("starting", 0, 0, process_id(), None, time.time())
-        run.write_status(status)
+        with RunLock(run.folder, WORKER):  # a worker that lost its supervisor may still be saving
+            for request in run.requests():
+                run.answer(request)
+            checkpoints.rewind(run)
+        watch = Watch(run, Status("starting", launch=launch, supervisor=process_id(), heartbeat=time.time()))
+        watch.receive_signals()
+        watch.write(watch.status)
         with run.log.open("ab") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-P", "-m", "localtune.worker", str(run.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                **in_its_own_group(),
-            )
-        watch = Watch(run, replace(status, state="running", worker=process_id(worker.pid)))
-        _pass_signals_on(worker, watch)
-        code = _wait(worker, watch)
-        _finish(watch, code)
-        return code
+            command = [sys.executable, "-P", "-m", "localtune.worker", str(run.folder)]
+            worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **on_its_own())
+        watch.write(replace(watch.status, state="running", worker=process_id(worker.pid)))
+        return _finish(watch, _wait(worker, watch))
 
 
 def _wait(worker: "subprocess.Popen[bytes]", watch: Watch) -> int:
@@ -80,13 +91,17 @@ def _wait(worker: "subprocess.Popen[bytes]", watch: Watch) -> int:
             continue
 
 
-def _finish(watch: Watch, code: int) -> None:
+def _finish(watch: Watch, code: int) -> int:
+    """Write down how it ended; returns the exit code of the run."""
     watch.look()
+    if code == 130 and watch.signalled is not None:
+        code = 128 + watch.signalled
     detail = "" if code in STATES else explain(code)
     if code not in STATES and not watch.failed:
         text = f"error[run.crashed]: the training process {detail}\n  fix: localtune run --resume {watch.run.name}"
         watch.run.record(Failed("run.crashed", text))
-    watch.run.write_status(replace(watch.status, state=STATES.get(code, "failed"), exit_code=code, detail=detail))
+    watch.write(replace(watch.status, state=STATES.get(code, "failed"), exit_code=code, detail=detail))
+    return code
 
 
 def explain(code: int) -> str:
@@ -98,17 +113,8 @@ def explain(code: int) -> str:
     return f"ended with {name}{likely.get(name, '')}"
 
 
-def _pass_signals_on(worker: "subprocess.Popen[bytes]", watch: Watch) -> None:
-    def pass_on(number: int, frame: FrameType | None) -> None:
-
-        worker.send_signal(signal.SIGTERM)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, pass_on)
-
-
-def in_its_own_group() -> dict[str, Any]:
-    """Keeps a Ctrl+C in the terminal from reaching the process, which then ends by request only."""
+def on_its_own() -> dict[str, Any]:
+    """Arguments of a process that a Ctrl+C in the terminal does not reach."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}
@@ -117,7 +123,7 @@ def in_its_own_group() -> dict[str, Any]:
 def main() -> None:
     """Supervise the run named on the command line."""
     try:
-        code = supervise(Run(Path(sys.argv[1])))
+        code = supervise(Run(Path(sys.argv[1])), sys.argv[2])
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         code = error.exit_code

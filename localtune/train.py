@@ -17,7 +17,7 @@ from localtune.events import Checkpoint, Evaluation, Event, Phase, Step, Warn
 from localtune.runs.checkpoints import Progress
 from localtune.runs.folder import Request
 from localtune.schedule import Schedule
-from localtune.score import score
+from localtune.score import StopRequested, score
 
 MAX_SKIPPED = 3
 """Updates in a row that may be refused for numbers that are not finite."""
@@ -61,6 +61,8 @@ class Hooks:
 
     requests: Callable[[], set[Request]]
     """What has been asked for, looked at after every update."""
+    check: Callable[[], None]
+    """Raises `StopRequested` when the run should stop; called between the parts of an evaluation."""
     save: Callable[[Progress], Checkpoint]
     samples: Callable[[int], Iterator[Event]]
     """Answers to the fixed prompts, after an evaluation at this step."""
@@ -71,27 +73,32 @@ def train(
 ) -> Generator[Event, None, tuple[Progress, str]]:
     """Train from `progress` to the end; returns where it stopped and why.
 
-    The reasons: "steps", "early stop", "stop", "stop-now". Raises `RunFailed` when `MAX_SKIPPED` updates in a row had
-    numbers that are not finite.
+    The reasons: "steps", "early stop", "stop" (with a checkpoint), "stop-now". Raises `RunFailed` when `MAX_SKIPPED`
+    updates in a row had numbers that are not finite.
     """
-    if progress.step == 0:
-        progress = yield from _evaluate(session, course, progress, hooks)
+    saved = progress.step  # before the first update there is nothing to save, and a resume begins at a checkpoint
     yield Phase("training", f"{course.steps} updates of {course.batch_size} examples")
-    while progress.step < course.steps:
-        batches = course.update(progress.step + 1)
-        progress = yield from _update(session, course, progress, batches)
-        before, step, asked = progress.best_step, progress.step, hooks.requests()
-        if _due(step, course.eval_every, course.steps):
-            progress = yield from _evaluate(session, course, progress, hooks)
-        reason = _reason_to_stop(course, progress, asked)
-        if reason == "stop-now":
-            return progress, reason
-        new_best = progress.best_step != before
-        if new_best or reason or "save" in asked or _due(step, course.save_every, course.steps):
+    while True:
+        asked, best = hooks.requests(), progress.best_step
+        if asked & {"stop", "stop-now"}:
+            if "stop-now" in asked:
+                return progress, "stop-now"
+            if saved != progress.step:
+                yield hooks.save(progress)
+            return progress, "stop"
+        if _due(progress.step, course.eval_every, course.steps) and progress.evaluated != progress.step:
+            try:
+                progress = yield from _evaluate(session, course, progress, hooks)
+            except StopRequested:
+                continue
+        reason = _reason_to_end(course, progress)
+        wanted = reason or "save" in asked or _due(progress.step, course.save_every, course.steps)
+        if progress.best_step != best or (wanted and saved != progress.step):
             yield hooks.save(progress)
+            saved = progress.step
         if reason:
             return progress, reason
-    return progress, "steps"
+        progress = yield from _update(session, course, progress, course.update(progress.step + 1))
 
 
 def _update(
@@ -108,33 +115,32 @@ def _update(
         yield Warn("train.not-finite", text)
     if skipped >= MAX_SKIPPED:
         what = f"{skipped} updates in a row were not finite; the weights are those of update {step - skipped}"
-        raise RunFailed(Problem("train.not-finite", what, fix="--set train.learning_rate=…  (a tenth of it)"))
+        fix = f"start again with  --set train.learning_rate={course.schedule.peak / 10:g}"
+        raise RunFailed(Problem("train.not-finite", what, fix=fix))
     return replace(progress, step=step, skipped=skipped)
 
 
 def _evaluate(session: Session, course: Course, progress: Progress, hooks: Hooks) -> Generator[Event, None, Progress]:
     """Score the validation rows; the new progress knows whether this is the best so far. Step 0 is the base."""
+    step = progress.step
     if course.validation:
         began = time.monotonic()
-        result = score(session, course.validation)
-        best = progress.step > 0 and math.isfinite(result.loss) and result.loss < (progress.best_loss or math.inf)
-        seconds = time.monotonic() - began
-        yield Evaluation(progress.step, "valid", result.loss, result.targets, result.accuracy, best, seconds)
+        result = score(session, course.validation, check=hooks.check)
+        best = step > 0 and math.isfinite(result.loss) and result.loss < (progress.best_loss or math.inf)
+        seconds, who = time.monotonic() - began, "tuned" if step else "base"
+        yield Evaluation(step, "valid", who, result.loss, result.targets, result.accuracy, best, seconds)
         if best:
-            progress = replace(progress, best_step=progress.step, best_loss=result.loss, rises=0)
-        elif progress.step > 0:
+            progress = replace(progress, best_step=step, best_loss=result.loss, rises=0)
+        elif step > 0:
             progress = replace(progress, rises=progress.rises + 1)
-    yield from hooks.samples(progress.step)
-    return progress
+    yield from hooks.samples(step)
+    return replace(progress, evaluated=step)
 
 
-def _reason_to_stop(course: Course, progress: Progress, asked: set[Request]) -> str:
-    for request in ("stop-now", "stop"):
-        if request in asked:
-            return request
+def _reason_to_end(course: Course, progress: Progress) -> str:
     if course.patience is not None and progress.rises >= course.patience:
         return "early stop"
-    return "steps" if progress.step == course.steps else ""
+    return "steps" if progress.step >= course.steps else ""
 
 
 def _due(step: int, every: int, steps: int) -> bool:

@@ -1,7 +1,7 @@
 """The process that trains one run, from its folder alone: `python -m localtune.worker FOLDER`.
 
-It records every event, answers requests at update boundaries, and ends with 0, with the code of the error it met, or
-with 130 (asked to stop) or 143 (SIGTERM) after saving a checkpoint.
+It records every event, answers requests at update boundaries and between the parts of a measurement, and ends with 0,
+with the code of the error it met, or with 130 when it was asked to stop. Whoever kills its supervisor stops it, too.
 """
 
 import errno
@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Generator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -20,7 +20,7 @@ from localtune.backend import Session, load_backend
 from localtune.errors import LocaltuneError, Problem, ResourceError, RunFailed
 from localtune.evaluate import answers, evaluate_tests, evaluation_of
 from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Phase, Sample, Step, Warn
-from localtune.job import Job, read_job
+from localtune.job import Job, changes_since, read_job
 from localtune.model import FINGERPRINTED, ModelFiles
 from localtune.plan import settings_of
 from localtune.probe import refuse
@@ -28,28 +28,84 @@ from localtune.runs import checkpoints
 from localtune.runs.checkpoints import Progress
 from localtune.runs.files import folder_size, new_folder, write_json
 from localtune.runs.folder import Request, Run
+from localtune.runs.lock import WORKER, RunLock
+from localtune.runs.process import ProcessId
+from localtune.score import StopRequested
 from localtune.train import Course, Hooks, train
 
 EXIT_STOPPED = 130
-EXIT_TERMINATED = 143
+_LESS_MEMORY = "--set train.rows=1   or   --set train.checkpointing=blocks   or   a shorter data.max_tokens"
 
 
-class Signals:
-    """SIGTERM and SIGINT as requests to stop at the next update boundary."""
+@dataclass
+class Asked:
+    """What this run has been asked for: by files in `control/`, by a signal, or by the death of its supervisor."""
 
-    def __init__(self) -> None:
-        self.received: int | None = None
+    run: Run
+    supervisor: ProcessId | None
+    signalled: bool = False
+
+    def __post_init__(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._receive)
 
+    def requests(self) -> set[Request]:
+        """Everything asked for; "save" counts once."""
+        asked = self.run.requests()
+        self.run.answer("save")
+        orphan = self.supervisor is not None and not self.supervisor.alive
+        return asked | {"stop"} if self.signalled or orphan else asked
+
+    def check(self) -> None:
+        """Raise `StopRequested` when it is time to stop; a request to save stays for the update boundary."""
+        if self.signalled or self.run.requests() & {"stop", "stop-now"}:
+            raise StopRequested
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        self.signalled = True
 
 
-def work(run: Run, signals: Signals) -> int:
+@dataclass
+class Recorder:
+    """Records a run's events and remembers what is needed of them later, so that the file is read once."""
+
+    run: Run
+    base_answers: dict[str, str] = field(default_factory=dict)
+    base_loss: float | None = None
+    peak: int = 0
+    refused: list[int] = field(default_factory=list)
+    """Updates that were not applied."""
+
+    def read(self) -> None:
+        """Take in what an earlier process recorded."""
+        for event, _ in self.run.read_events():
+            self._take(event)
+
+    def record(self, event: Event) -> None:
+        """Write `event` down."""
+        self.run.record(event)
+        self._take(event)
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Sample(prompt=prompt, base=base):
+                self.base_answers.setdefault(prompt, base)
+            case Evaluation(split="valid", step=0, loss=loss):
+                self.base_loss = loss
+            case Step(step=step, applied=applied, peak_bytes=peak):
+                self.peak = max(self.peak, peak)
+                self.refused += [] if applied else [step]
+
+
+def work(run: Run) -> int:
     """Train the run and return the exit code; whatever happens is recorded."""
+    recorder = Recorder(run)
+    asked = Asked(run, run.status().supervisor)
     try:
-        reason = yield_to(run, live(read_job(run), signals))
+        with RunLock(run.folder, WORKER):
+            recorder.read()
+            life = live(read_job(run), asked, recorder)
+            return EXIT_STOPPED if _record_all(recorder, life).startswith("stop") else 0
     except LocaltuneError as error:
         return _fail(run, error)
     except MemoryError:
@@ -58,35 +114,35 @@ def work(run: Run, signals: Signals) -> int:
         if error.errno != errno.ENOSPC:
             raise
         return _fail(run, ResourceError(_disk_full(run)))
-    if reason == "stop" and signals.received == signal.SIGTERM:
-        return EXIT_TERMINATED
-    return EXIT_STOPPED if reason.startswith("stop") else 0
 
 
-def yield_to(run: Run, life: Generator[Event, None, str]) -> str:
-    """Record every event of `life` and return what it returns."""
-    while True:
-        try:
-            event = next(life)
-        except StopIteration as stop:
-            return str(stop.value)
-        run.record(event)
-
-
-def live(job: Job, signals: Signals) -> Generator[Event, None, str]:
-    """Everything that happens from opening the model to the evaluated product; returns why it ended."""
+def live(job: Job, asked: Asked, recorder: Recorder) -> Generator[Event, None, str]:
+    """Everything that happens from opening the model to the measured product; returns why it ended."""
     began = time.monotonic()
     yield Phase("loading", f"{job.model.name} on {job.plan.device.name}")
     backend = load_backend(job.plan.device.backend)
     refuse(backend.supports(job.model, settings_of(job.recipe, job.plan)))
-    with job.open(backend) as session:
-        progress = _resume(job, session)
-        if progress.step == 0:
-            yield from _measure(job, session, "base", 0)
-        progress, reason = yield from train(session, course_of(job), progress, _hooks(job, session, signals))
-        if not reason.startswith("stop"):
-            yield from _finish(job, session, progress)
-    yield _done(job, progress, reason, time.monotonic() - began)
+    progress, reason = Progress(), "stop"
+    try:
+        with job.open(backend) as session:
+            progress = yield from _resume(job, session)
+            if progress.step == 0:
+                yield from _measure(job, session, "base", 0, asked)
+            hooks = _hooks(job, session, asked, recorder)
+            progress, reason = yield from train(session, course_of(job), progress, hooks)
+            if not reason.startswith("stop"):
+                yield from _save_product(job, session, progress, recorder)
+                if not isinstance(job.trainable, Full):
+                    yield from _measure(job, session, "tuned", progress.step, asked)
+        if not reason.startswith("stop") and isinstance(job.trainable, Full):
+            with job.open_product(backend) as product:  # as it lies on disk, in the types it was saved in
+                yield from _measure(job, product, "tuned", progress.step, asked)
+    except StopRequested:
+        reason = "stop"
+    if not reason.startswith("stop"):
+        write_json(job.run.evaluation, evaluation_of(job.run, progress.step))
+    seconds, planned = time.monotonic() - began, job.plan.memory_measurable
+    yield Done(progress.step, reason, progress.best_step, seconds, recorder.peak, planned)
     return reason
 
 
@@ -106,63 +162,57 @@ def course_of(job: Job) -> Course:
     )
 
 
-def _resume(job: Job, session: Session) -> Progress:
+def _resume(job: Job, session: Session) -> Generator[Event, None, Progress]:
     found = checkpoints.latest(job.run)
     if found is None:
         return Progress()
     progress, folder = found
+    for change in changes_since(job):
+        yield Warn("run.changed", f"{change}: this run continues, but may differ from one that was never stopped")
     session.restore(folder)
     return progress
 
 
-def _hooks(job: Job, session: Session, signals: Signals) -> Hooks:
-    def requests() -> set[Request]:
-        asked = job.run.requests()
-        job.run.answer("save")
-        return asked | ({"stop"} if signals.received else set())
-
+def _hooks(job: Job, session: Session, asked: Asked, recorder: Recorder) -> Hooks:
     def save(progress: Progress) -> Checkpoint:
         began = time.monotonic()
-        progress = replace(progress, events_offset=job.run.events.stat().st_size)
+        progress = replace(progress, events_offset=job.run.settle_events())
         folder = checkpoints.save(job.run, progress, lambda folder: session.save(folder, state=True))
         return Checkpoint(progress.step, folder.name, folder_size(folder), time.monotonic() - began)
 
-    return Hooks(requests, save, lambda step: _samples(job, session, step))
+    def samples(step: int) -> Iterator[Event]:
+        prompts = job.prepared.samples
+        ids = [prompt.prompt.tolist() for prompt in prompts]
+        texts = answers(session, job.tokenizer, ids, job.sampling, check=asked.check)
+        for prompt, text in zip(prompts, texts, strict=True):
+            yield Sample(step, prompt.text, recorder.base_answers.get(prompt.text, text), text)
+
+    return Hooks(asked.requests, asked.check, save, samples)
 
 
-def _samples(job: Job, session: Session, step: int) -> Iterator[Event]:
-    prompts = job.prepared.samples
-    if not prompts:
-        return
-    texts = answers(session, job.tokenizer, [p.prompt.tolist() for p in prompts], job.sampling, adapter=True)
-    before = {event.prompt: event.base for event, _ in job.run.read_events() if isinstance(event, Sample)}
-    for prompt, text in zip(prompts, texts, strict=True):
-        yield Sample(step, prompt.text, before.get(prompt.text, text), text)
-
-
-def _measure(job: Job, session: Session, who: str, step: int) -> Iterator[Event]:
+def _measure(job: Job, session: Session, who: str, step: int, asked: Asked) -> Iterator[Event]:
     """Loss and exact match on the test rows, of the weights as they are now."""
-    tests = job.prepared.test
-    if not tests:
-        return
-    yield Phase("evaluating", f"{who} model on {len(tests)} test rows")
-    yield from evaluate_tests(job, session, who, step)
+    if job.prepared.test:
+        yield Phase("evaluating", f"{who} model on {len(job.prepared.test)} test rows")
+        yield from evaluate_tests(job, session, who, step, check=asked.check)
 
 
-def _finish(job: Job, session: Session, progress: Progress) -> Iterator[Event]:
-    """Load the best weights, write the product, measure it."""
-    step = progress.best_step or progress.step
-    if step != progress.step:
-        session.restore(checkpoints.best(job.run, step))
-    yield from _worse_than_base(job, progress)
+def _save_product(job: Job, session: Session, progress: Progress, recorder: Recorder) -> Iterator[Event]:
+    """Load the best weights and write what the user takes away."""
+    best = progress.best_step or progress.step
+    folder = checkpoints.intact(job.run, best) if best != progress.step else None
+    if folder is not None:
+        session.restore(folder)
+    elif best != progress.step:
+        yield Warn("run.checkpoint", f"the best checkpoint, of update {best}, is damaged: the last weights are taken")
+        best = progress.step
+    yield from _doubts(progress, recorder)
     target = job.run.model if isinstance(job.trainable, Full) else job.run.adapter
-    yield Phase("saving", f"{target.name} of update {step}")
-    with new_folder(target) as folder:
-        session.save(folder, state=False)
+    yield Phase("saving", f"{target.name} of update {best}")
+    with new_folder(target) as product:
+        session.save(product, state=False)
         if isinstance(job.trainable, Full):
-            _copy_companions(job.model, folder)
-    yield from _measure(job, session, "tuned", step)
-    write_json(job.run.evaluation, evaluation_of(job.run, step))
+            _copy_companions(job.model, product)
 
 
 def _copy_companions(model: ModelFiles, folder: Path) -> None:
@@ -172,22 +222,22 @@ def _copy_companions(model: ModelFiles, folder: Path) -> None:
             shutil.copyfile(model.folder / name, folder / name)
 
 
-def _worse_than_base(job: Job, progress: Progress) -> Iterator[Event]:
-    losses = [e.loss for e, _ in job.run.read_events() if isinstance(e, Evaluation) and e.split == "valid"]
-    if losses and progress.best_loss is not None and progress.best_loss > losses[0]:
-        text = f"the validation loss never fell below the base model's ({progress.best_loss:.3f} > {losses[0]:.3f})"
+def _doubts(progress: Progress, recorder: Recorder) -> Iterator[Event]:
+    best, base = progress.best_loss, recorder.base_loss
+    if best is not None and base is not None and best > base:
+        text = f"the validation loss never fell below the base model's ({best:.3f} > {base:.3f})"
         yield Warn("train.no-gain", text)
-    dead = [e.step for e, _ in job.run.read_events() if isinstance(e, Step) and not e.applied]
-    if dead:
-        yield Warn("train.not-finite", f"{len(dead)} updates were not applied (first: {dead[0]})")
+    if recorder.refused:
+        yield Warn("train.not-finite", f"{len(recorder.refused)} updates were not applied: {recorder.refused[:8]}")
 
 
-def _done(job: Job, progress: Progress, reason: str, seconds: float) -> Done:
-    peak = max((e.peak_bytes for e, _ in job.run.read_events() if isinstance(e, Step)), default=0)
-    return Done(progress.step, reason, progress.best_step, seconds, peak, job.plan.memory_needed)
-
-
-_LESS_MEMORY = "--set train.rows=1   or   --set train.checkpointing=blocks   or   a shorter data.max_tokens"
+def _record_all(recorder: Recorder, life: Generator[Event, None, str]) -> str:
+    while True:
+        try:
+            event = next(life)
+        except StopIteration as stop:
+            return str(stop.value)
+        recorder.record(event)
 
 
 def _disk_full(run: Run) -> Problem:
@@ -196,7 +246,11 @@ def _disk_full(run: Run) -> Problem:
 
 
 def _fail(run: Run, error: LocaltuneError) -> int:
-    run.record(Failed(error.problems[0].code, str(error)))
+    sys.stderr.write(f"{error}\n")
+    try:
+        run.record(Failed(error.problems[0].code, str(error)))
+    except OSError as reason:  # a full disk must not hide what happened
+        sys.stderr.write(f"not recorded: {reason}\n")
     return error.exit_code
 
 
@@ -204,13 +258,12 @@ def main() -> None:
     """Train the run named on the command line."""
     run = Run(Path(sys.argv[1]))
     try:
-        code = work(run, Signals())
+        code = work(run)
     except Exception as error:
         traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
-        code = _fail(
-            run, RunFailed(Problem("internal", what, where=str(run.log), fix=f"localtune tail {run.name} --log"))
-        )
+        fix = f"localtune tail {run.name} --log"
+        code = _fail(run, RunFailed(Problem("internal", what, where=str(run.log), fix=fix)))
     sys.exit(code)
 
 

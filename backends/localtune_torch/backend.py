@@ -1,5 +1,6 @@
 """The PyTorch backend: NVIDIA cards through CUDA, and any processor. The other side of `localtune.backend.Backend`."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, Refu
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
 from localtune.objectives import Objective
-from localtune_torch import device, loading, lora, refusals
-from localtune_torch.memory import memory_or_error, reset_peak
+from localtune_torch import checkpoint, device, loading, lora, refusals
+from localtune_torch.memory import memory_or_error, reset_peak, within
 from localtune_torch.session import TorchSession
 
 
@@ -40,40 +41,47 @@ class TorchBackend:
     ) -> TorchSession:
         """Load `model`; with `Nothing`, `start` is an adapter that only answers.
 
-        Raises `InputError` for weights or an adapter that do not fit, `ResourceError` when memory does not suffice.
+        On a card, `memory.limit` holds until the session ends. Raises `InputError` for weights or an adapter that do
+        not fit, `ResourceError` when memory does not suffice.
         """
         where = device.compute_device()
         reset_peak(where)
         adapter = _adapter(trainable, start)
-        devices = [where] if where.type == "cuda" else []
-        with memory_or_error(where, "loading the model"), torch.random.fork_rng(devices):
-            transformer = loading.load(model, precision, where)
-            autocast = precision.compute != "float32"
-            adapted = lora.attach(transformer, adapter, seed, autocast=autocast) if adapter else None
-            transformer.requires_grad_(False)
-            if isinstance(trainable, Full):
-                transformer.requires_grad_(True)
-            elif isinstance(trainable, Lora):
-                for parameter in lora.adapter_tensors(adapted).values():
-                    parameter.requires_grad_(True)
-            if memory.checkpointing == "blocks":
-                _checkpoint_blocks(transformer)
-            session = TorchSession(
-                model,
-                transformer,
-                adapted,
-                trainable,
-                adapter,
-                device=where,
-                precision=precision,
-                objective=objective,
-                optimizer_spec=optimizer,
-                memory=memory,
-                seed=seed,
-            )
-        if start is not None:
-            session.load(start)
+        with ExitStack() as closing:
+            closing.enter_context(within(where, memory.limit))
+            with memory_or_error(where, "loading the model"), torch.random.fork_rng(_cards(where)):
+                transformer = loading.load(model, precision, where)
+                autocast = precision.compute != "float32"
+                adapted = lora.attach(transformer, adapter, seed, autocast=autocast) if adapter else None
+                transformer.requires_grad_(False)
+                if isinstance(trainable, Full):
+                    transformer.requires_grad_(True)
+                elif isinstance(trainable, Lora):
+                    for parameter in lora.adapter_tensors(adapted).values():
+                        parameter.requires_grad_(True)
+                if memory.checkpointing == "blocks":
+                    _checkpoint_blocks(transformer)
+                session = TorchSession(
+                    model,
+                    transformer,
+                    adapted,
+                    trainable,
+                    adapter,
+                    device=where,
+                    precision=precision,
+                    objective=objective,
+                    optimizer_spec=optimizer,
+                    memory=memory,
+                    seed=seed,
+                )
+            if start is not None:
+                session.load(start)
+            session.closing = closing.pop_all()
         return session
+
+
+def _cards(where: torch.device) -> list[torch.device]:
+    return [where] if where.type == "cuda" else []
 
 
 def _adapter(trainable: Trainable, start: Path | None) -> Lora | None:
@@ -82,26 +90,14 @@ def _adapter(trainable: Trainable, start: Path | None) -> Lora | None:
     if not isinstance(trainable, Lora):
         return None
     if start is not None:
-        _same_function(trainable, read_peft_config(start), start)
+        checkpoint.same_adapter(trainable, start)
     return trainable
-
-
-def _same_function(asked: Lora, given: Lora, start: Path) -> None:
-    """The weights of `start` mean what they meant only at their own rank, scale and kind."""
-    wrong = [
-        f"{name} {getattr(given, name)}, asked for {getattr(asked, name)}"
-        for name in ("rank", "scale", "dora", "rslora")
-        if getattr(asked, name) != getattr(given, name)
-    ]
-    if wrong:
-        what = f"the adapter to start from has {'; '.join(wrong)}"
-        raise InputError(Problem("adapter.mismatch", what, where=str(start), fix="use the adapter's own lora settings"))
 
 
 def _checkpoint_blocks(transformer: Any) -> None:
     from functools import partial
 
-    from torch.utils.checkpoint import checkpoint
+    from torch.utils.checkpoint import checkpoint as recompute
     from transformers.modeling_layers import GradientCheckpointingLayer
 
     blocks = [module for module in transformer.modules() if isinstance(module, GradientCheckpointingLayer)]
@@ -110,4 +106,4 @@ def _checkpoint_blocks(transformer: Any) -> None:
         raise InputError(Problem("train.checkpointing", what, fix="--set train.checkpointing=none"))
     for block in blocks:
         block.gradient_checkpointing = True
-        block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        block._gradient_checkpointing_func = partial(recompute, use_reentrant=False)

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Lora, peft_config
+from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Lora, peft_config, read_peft_config
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
 from localtune_torch import optimizer as adamw
@@ -34,6 +34,20 @@ def save_adapter(folder: Path, lora: Lora, named: Named, model: ModelFiles) -> N
     _write_tensors(folder / WEIGHTS_FILE, dict(named))
     config = peft_config(lora, sorted({_module(name) for name in named}), model.name, model.revision)
     _write_json(folder / CONFIG_FILE, config)
+
+
+def same_adapter(asked: Lora, folder: Path) -> None:
+    """Raise `InputError` unless the adapter in `folder` has the rank, scale and kind `asked`: its weights need them."""
+    given = read_peft_config(folder)
+    wrong = [
+        f"{name} {getattr(given, name)}, asked for {getattr(asked, name)}"
+        for name in ("rank", "scale", "dora", "rslora")
+        if getattr(asked, name) != getattr(given, name)
+    ]
+    if wrong:
+        what = f"the adapter has {'; '.join(wrong)}"
+        fix = "use the adapter's own lora settings"
+        raise InputError(Problem("adapter.mismatch", what, where=str(folder), fix=fix))
 
 
 def save_model(folder: Path, transformer: Any, model: ModelFiles) -> None:

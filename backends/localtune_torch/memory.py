@@ -1,7 +1,12 @@
 """Memory as the machine counts it, and running out of it as an error that says what to change. Bytes.
 
-CUDA: the allocator's peak since the session was opened, exact for tensors; the context and the kernels are not in it.
-CPU: the peak resident size of the whole process since it started, libraries included.
+CUDA: the most that PyTorch's allocator held of the card since the session was opened (`max_memory_reserved`). That is
+what a limit is enforced on and what no other program could use: live tensors, the gaps between them, and blocks kept
+for reuse, so a run that fits with this figure fits again; under pressure it may get by with less. The CUDA context,
+loaded kernels and other programs are not in it (some hundred MB). `max_memory_allocated` would count live tensors
+alone and leave the gaps out.
+CPU: the peak resident size of the process over its lifetime (ru_maxrss), libraries included. It never falls, so it also
+holds whatever came before the session; a run has a process of its own.
 """
 
 import sys
@@ -17,21 +22,36 @@ SMALLER = "--set train.rows=1, then --set train.checkpointing=blocks, then a sma
 
 
 def reset_peak(device: torch.device) -> None:
-    """Start counting; the CPU's peak cannot be reset."""
+    """Start counting, without what earlier sessions left for reuse; the CPU's peak cannot be reset."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_bytes(device: torch.device) -> int:
     """The peak so far."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def within(device: torch.device, limit: int) -> Iterator[None]:
+    """Hold the allocator of a card to `limit` bytes, 0 = all of it; a CPU has no such bound."""
+    if device.type != "cuda" or limit <= 0:
+        yield
+        return
+    total = torch.cuda.mem_get_info(device)[1]
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
 
 
 @contextmanager
@@ -48,11 +68,17 @@ def memory_or_error(device: torch.device, doing: str) -> Iterator[None]:
 
 
 def _out_of_memory(device: torch.device, doing: str, error: BaseException) -> ResourceError:
+    share = 1.0
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
+        share = torch.cuda.get_per_process_memory_fraction(device)
         torch.cuda.empty_cache()
     else:
         free, total = psutil.virtual_memory().available, psutil.virtual_memory().total
     what = f"out of memory while {doing}: {free / 1e9:.1f} of {total / 1e9:.1f} GB free on {device}"
+    fix = SMALLER
+    if share < 1:
+        what += f", and this run may use {share * total / 1e9:.1f} GB in all"
+        fix += ", or a larger train.memory_limit"
     evidence = f"peak so far {peak_bytes(device) / 1e9:.1f} GB; {str(error).splitlines()[0] if str(error) else ''}"
-    return ResourceError(Problem("memory.exhausted", what, evidence=evidence.rstrip("; "), fix=SMALLER))
+    return ResourceError(Problem("memory.exhausted", what, evidence=evidence.rstrip("; "), fix=fix))

@@ -51,8 +51,11 @@ class TorchSession:
     ) -> None:
         self.transformer = transformer
         self.device = device
+        self.closing = ExitStack()
+        """What is undone when the session ends."""
         self._files, self._adapted, self._trainable, self._lora = files, adapted, trainable, lora
         self._bfloat16 = precision.compute == "bfloat16"
+        self._room = generation.room(files.config, generation.cached_bytes(precision), memory.limit)
         self._objective, self._spec, self._memory, self._seed = objective, optimizer_spec, memory, seed
         self.trained = self._trained()
         self._optimizer = (
@@ -155,7 +158,7 @@ class TorchSession:
                     logits_to_keep=1,
                 )
 
-        yield from generation.generate(forward, self.device, prompts, sampling)
+        yield from generation.generate(forward, self.device, prompts, sampling, self._room)
 
     # files
 
@@ -174,6 +177,8 @@ class TorchSession:
 
     def restore(self, folder: Path) -> None:
         """See `localtune.backend.Session`. Raises `InputError` for files of another adapter or model."""
+        if self._lora is not None:
+            checkpoint.same_adapter(self._lora, folder)
         self.load(folder)
         if self._optimizer is not None:
             checkpoint.load_state(folder, self._optimizer, self.trained)
@@ -193,6 +198,7 @@ class TorchSession:
         self.trained = {}
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        self.closing.close()
 
     # the parts of a pass
 

@@ -4,6 +4,7 @@
 is imported when it is named, so that `localtune --help` answers at once.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -11,7 +12,7 @@ import sys
 import click
 
 from localtune import __version__
-from localtune.errors import LocaltuneError
+from localtune.errors import LocaltuneError, Problem
 
 COMMANDS = {
     "run": "run:run",
@@ -61,7 +62,7 @@ class _Lazy(click.Group):
 @click.version_option(__version__, message="localtune %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def localtune(debug: bool) -> None:
-    """Fine-tune a language model on your own machine, and chat with exactly the model you trained."""
+    """Fine-tune a language model on your own machine, and get exactly the model you trained."""
     if debug:
         os.environ["LOCALTUNE_DEBUG"] = "1"
 
@@ -92,6 +93,13 @@ def main() -> None:
     except OSError as error:
         if os.environ.get("LOCALTUNE_DEBUG"):
             raise
-        click.echo(f"error[system]: {error.filename or ''}  {error.strerror or error}".replace(":   ", ": "), err=True)
-        code = 4 if error.errno == 28 else 3
+        click.echo(str(Problem("system", str(error.strerror or error), where=str(error.filename or ""))), err=True)
+        code = 4 if error.errno == errno.ENOSPC else 3
+    except Exception as error:
+        if os.environ.get("LOCALTUNE_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        fix = "localtune --debug … shows where; please report it"
+        click.echo(str(Problem("internal", what, fix=fix)), err=True)
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)

@@ -7,7 +7,6 @@ import click
 from localtune.cli.options import to_json
 from localtune.cli.show import event_lines
 from localtune.evaluate import figures, measure
-from localtune.events import Match
 from localtune.job import read_job, with_tests
 from localtune.runs.store import find_run
 
@@ -21,7 +20,7 @@ def evaluate(name: str, data: str | None, as_json: bool) -> None:
     job = with_tests(read_job(find_run(name)), Path(data).resolve() if data else None)
     measured = []
     for event in measure(job):
-        measured.append(figures(event) | {"who": event.who if isinstance(event, Match) else event.split})
+        measured.append(figures(event))
         for line in event_lines(event):
             click.echo(line, err=as_json)
     if as_json:

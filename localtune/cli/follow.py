@@ -6,7 +6,6 @@ It only reads the run folder. Ctrl+C ends the viewer or, asked for, the run; the
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,13 +14,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from localtune.cli.show import duration, event_lines, speed, step_line
+from localtune.errors import Problem
 from localtune.events import Event, Failed, Step, to_json
 from localtune.memory import readable
-from localtune.runs.folder import Run, Status
+from localtune.runs.folder import ALIVE, Run, Status
 
 POLL = 0.2
 """Seconds between two looks at the folder."""
-ENDED = ("done", "stopped", "failed", "crashed")
 
 
 class Shown(Protocol):
@@ -110,39 +109,54 @@ class Lines:
 
     def show(self, event: Event) -> None:
         """Print `event`."""
-        click.echo(to_json(event))
+        click.echo(to_json(event, ascii_only=True))
 
     def close(self) -> None:
         """Nothing is kept open."""
 
 
-def watch(run: Run, offset: int = 0) -> Iterator[Event]:
-    """Every event from byte `offset` on, until the run has ended."""
-    while True:
-        ended = run.status().state in ENDED
-        for event, behind in run.read_events(offset):
-            offset = behind
-            yield event
-        if ended:
-            return
-        time.sleep(POLL)
+@dataclass
+class Viewer:
+    """Shows a run from byte `offset` of its events; interrupted, it can go on where it was."""
+
+    run: Run
+    shown: Shown
+    offset: int = 0
+    failed: bool = False
+
+    def to_the_end(self) -> Status:
+        """Show the run until it ends; returns its last status."""
+        try:
+            status = self._watch()
+        finally:
+            self.shown.close()
+        if status.state == "crashed" and not self.failed:
+            click.echo(str(crashed(self.run, status)), err=True)
+        return status
+
+    def _watch(self) -> Status:
+        while True:
+            status = self.run.status()
+            for event, end in self.run.read_events(self.offset):
+                self.offset = end
+                self.shown.show(event)
+                self.failed = isinstance(event, Failed)
+            if status.state not in ALIVE:
+                again = self.run.status()  # it may have ended properly just after its process was looked for
+                if again == status:
+                    return status
+                continue
+            time.sleep(POLL)
 
 
-def follow(run: Run, *, as_json: bool, offset: int = 0) -> Status:
-    """Show the run until it ends; returns its last status."""
-    shown: Shown = Lines() if as_json else Live() if sys.stderr.isatty() else Reports()
-    failed = False
-    try:
-        for event in watch(run, offset):
-            shown.show(event)
-            failed = isinstance(event, Failed)
-    finally:
-        shown.close()
-    status = run.status()
-    if status.state == "crashed" and not failed:
-        fix = f"localtune run --resume {run.name}"
-        click.echo(f"error[run.crashed]: {run.name}  {status.detail}\n  fix: {fix}", err=True)
-    return status
+def viewer(run: Run, *, as_json: bool, offset: int = 0) -> Viewer:
+    """The viewer that suits where the output goes."""
+    return Viewer(run, Lines() if as_json else Live() if sys.stderr.isatty() else Reports(), offset)
+
+
+def crashed(run: Run, status: Status) -> Problem:
+    """What is said of a run whose process is gone."""
+    return Problem("run.crashed", status.detail, where=run.name, fix=f"localtune run --resume {run.name}")
 
 
 def exit_code(status: Status) -> int:
@@ -156,9 +170,12 @@ def ask_on_interrupt(run: Run) -> bool:
     """After Ctrl+C: True when the run was asked to save and stop, False when it goes on without a viewer."""
     if sys.stdin.isatty():
         question = "\nstop and save (s), or leave it running (l)?"
-        answer = click.prompt(question, type=click.Choice(["s", "l"]), default="s", err=True)
+        try:
+            answer = click.prompt(question, type=click.Choice(["s", "l"]), default="s", err=True)
+        except click.Abort:
+            answer = "l"
         if answer == "l":
-            click.echo(f"it goes on; localtune tail {run.name}", err=True)
+            click.echo(f"\nit goes on; localtune tail {run.name}", err=True)
             return False
     run.request("stop")
     click.echo("saving a checkpoint …", err=True)

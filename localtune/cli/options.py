@@ -12,6 +12,7 @@ import click
 from localtune import recipe
 from localtune.errors import InputError, Problem
 from localtune.model import Download
+from localtune.recipe.shipped import shipped
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,20 +36,35 @@ def recipe_arguments(*, required: bool = True) -> Callable[[Command], Command]:
 def read_recipe(
     source: str | None, model: str | None, overrides: tuple[str, ...], backend: str | None, name: str | None = None
 ) -> recipe.Loaded:
-    """The recipe a command line asks for."""
+    """The recipe a command line asks for: SOURCE is a recipe or its folder, a shipped one's name, or a data file."""
     if source is None:
-        raise InputError(Problem("recipe.missing", "no recipe or data file was named", fix="localtune recipes"))
+        raise InputError(Problem("recipe.missing", "no recipe or data file was named", fix="localtune recipes  lists those that come along"))
     flags = [f"{key}={json.dumps(value)}" for key, value in (("backend", backend), ("name", name)) if value]
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
+    path = _find(source)
+    if path.suffix.lower() in (".yaml", ".yml"):
         flags += [f"model={json.dumps(model)}"] if model else []
         return recipe.load(path, [*overrides, *flags], os.environ, recipe.user_config())
     return recipe.from_data(path, model, [*overrides, *flags], os.environ, recipe.user_config())
 
 
+def _find(source: str) -> Path:
+    """The file that is meant; one that is there wins over a shipped recipe of that name."""
+    path = Path(os.path.expanduser(source))
+    for file in (path, path / "recipe.yaml"):
+        if os.path.isfile(file):
+            return file
+    names = shipped()
+    if source in names:
+        return names[source].path
+    there = "is a folder without a recipe.yaml" if os.path.isdir(path) else "there is no such file or folder"
+    fix = "localtune recipes  lists those; localtune init DATA -m MODEL  writes one"
+    what = f"{there}, and no recipe of that name comes with localtune"
+    raise InputError(Problem("recipe.not-found", what, source, fix=fix))
+
+
 def to_json(value: object) -> str:
     """A result for a program."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return json.dumps(value, indent=2)
 
 
 def confirm_download(download: Download) -> bool:

@@ -1,38 +1,30 @@
 """`localtune recipes`, `init` and `schema`: where a recipe comes from."""
 
-from collections.abc import Iterator
-from importlib.resources import as_file, files
+import os
 from pathlib import Path
 
 import click
 
 from localtune import recipe
 from localtune.cli.options import to_json
+from localtune.data.rows import check_file
 from localtune.errors import InputError, Problem
+from localtune.recipe.shipped import shipped
 from localtune.runs.files import write_bytes
 
 
-def folder() -> Path:
-    """The shipped recipes: in the package when installed, beside it in a checkout."""
-    with as_file(files("localtune") / "recipes") as packaged:
-        return packaged if packaged.is_dir() else Path(__file__).parents[2] / "recipes"
-
-
-def shipped() -> Iterator[tuple[str, Path]]:
-    """Name and path of each recipe; quickstart/recipe.yaml is called quickstart."""
-    for path in sorted(folder().rglob("*.yaml")):
-        parts = path.relative_to(folder()).with_suffix("").parts
-        yield "/".join(parts).removesuffix("/recipe"), path
-
-
 @click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Name, path and title of each, as JSON.")
 @click.pass_context
-def recipes(ctx: click.Context) -> None:
+def recipes(ctx: click.Context, as_json: bool) -> None:
     """List and show the recipes that come with localtune."""
-    if ctx.invoked_subcommand is None:
-        for name, path in shipped():
-            first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-            click.echo(f"{name:<18} {first}\n{'':<18} localtune run {path}")
+    if ctx.invoked_subcommand is not None:
+        return
+    if as_json:
+        click.echo(to_json([{"name": r.name, "path": str(r.path), "title": r.title} for r in shipped().values()]))
+        return
+    for one in shipped().values():
+        click.echo(f"{one.name:<18} {one.title}\n{'':<18} localtune run {one.name}")
 
 
 @recipes.command()
@@ -45,16 +37,16 @@ def show(name: str) -> None:
 @recipes.command()
 @click.argument("name")
 def path(name: str) -> None:
-    """Print where a recipe lies, to run it."""
+    """Print where a recipe lies."""
     click.echo(_find(name))
 
 
 def _find(name: str) -> Path:
-    found = dict(shipped())
+    found = shipped()
     if name not in found:
         fix = f"one of {', '.join(found)}"
         raise InputError(Problem("recipe.unknown", f"no recipe is called {name!r}", fix=fix))
-    return found[name]
+    return found[name].path
 
 
 @click.command()
@@ -65,10 +57,25 @@ def init(data: Path, model: str, output: Path) -> None:
     """Write a commented recipe for a file of examples, and the schema that editors check it with."""
     if output.exists():
         raise InputError(Problem("recipe.exists", "is there already", where=str(output), fix="-o another.yaml"))
+    check_file(data, str(data))
+    named = _seen_from(Path(model), output.parent) if os.path.isdir(model) else model
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(output, recipe.starter(_seen_from(data, output.parent), named).encode("utf-8"))
     schema_file = output.with_name("localtune.schema.json")
-    write_bytes(output, recipe.starter(str(data), model).encode("utf-8"))
-    write_bytes(schema_file, (to_json(recipe.schema()) + "\n").encode("utf-8"))
+    fresh = (to_json(recipe.schema()) + "\n").encode("utf-8")
+    if not schema_file.is_file() or schema_file.read_bytes() != fresh:
+        write_bytes(schema_file, fresh)
     click.echo(f"wrote {output}, and {schema_file.name} for editors; next: localtune plan {output}", err=True)
+
+
+def _seen_from(path: Path, folder: Path) -> str:
+    """`path` as a recipe in `folder` writes it: relative, or absolute where no way leads there (another drive)."""
+    there = path.parent.resolve() / path.name
+    try:
+        written = Path(os.path.relpath(there, folder.resolve())).as_posix()
+    except ValueError:
+        return there.as_posix()
+    return written if written.startswith(".") else f"./{written}"
 
 
 @click.command()

@@ -4,13 +4,16 @@ import sys
 
 import click
 
-from localtune.cli.follow import ask_on_interrupt, exit_code, follow
-from localtune.cli.options import confirm_download, read_recipe, recipe_arguments
+from localtune.cli.follow import Viewer, ask_on_interrupt, exit_code, viewer
+from localtune.cli.options import confirm_download, read_recipe, recipe_arguments, to_json
 from localtune.cli.show import plan_lines, report_lines
 from localtune.errors import InputError, Problem
-from localtune.launch import Ready, check, create_run, make_ready, start
+from localtune.launch import check, create_run, make_ready, start
+from localtune.memory import readable
 from localtune.runs import checkpoints
-from localtune.runs.folder import Run
+from localtune.runs.files import folder_size
+from localtune.runs.folder import ALIVE, Run
+from localtune.runs.lock import owned
 from localtune.runs.store import find_run
 
 
@@ -32,25 +35,25 @@ def run(
 ) -> None:
     """Train from a RECIPE, or from a file of examples and a model."""
     if resume is not None:
-        if source or overrides or model:
-            fix = f"localtune run --resume {resume}"
-            raise InputError(Problem("run.resume", "a resumed run keeps its recipe, model and settings", fix=fix))
+        if any((source, model, overrides, backend, name)):
+            what = "a resumed run keeps its recipe, model, settings and name"
+            raise InputError(Problem("run.resume", what, fix=f"localtune run --resume {resume}"))
         chosen, offset = _resumable(find_run(resume))
     else:
         chosen, offset = _new(source, model, overrides, backend, name), 0
     start(chosen)
     if detach:
-        click.echo(chosen.name if not as_json else f'{{"run": "{chosen.name}", "folder": "{chosen.folder}"}}')
+        click.echo(to_json({"run": chosen.name, "folder": str(chosen.folder)}) if as_json else chosen.name)
         return
-    _follow_to_the_end(chosen, as_json, offset)
+    _follow(chosen, viewer(chosen, as_json=as_json, offset=offset), as_json)
 
 
 def _new(
     source: str | None, model: str | None, overrides: tuple[str, ...], backend: str | None, name: str | None
 ) -> Run:
-    loaded = read_recipe(source, model, overrides, backend, name)
-    ready = make_ready(loaded, confirm_download)
-    _tell(ready)
+    ready = make_ready(read_recipe(source, model, overrides, backend, name), confirm_download)
+    for line in [*report_lines(ready.prepared.report), *plan_lines(ready.plan, ready.loaded.recipe)]:
+        _say(line)
     check(ready)
     return create_run(ready)
 
@@ -60,36 +63,34 @@ def _resumable(chosen: Run) -> tuple[Run, int]:
     if state == "done":
         fix = f"localtune runs show {chosen.name}"
         raise InputError(Problem("run.done", "this run is done", where=chosen.name, fix=fix))
+    if state in ALIVE:
+        raise InputError(owned(chosen.folder, "a process"))
     found = checkpoints.latest(chosen)
     said = f"going on after update {found[0].step}" if found else "no checkpoint yet: starting again"
     _say(f"{chosen.name}: {said}")
     return chosen, found[0].events_offset if found else 0
 
 
-def _follow_to_the_end(chosen: Run, as_json: bool, offset: int) -> None:
+def _follow(chosen: Run, shown: Viewer, as_json: bool) -> None:
     try:
-        status = follow(chosen, as_json=as_json, offset=offset)
+        status = shown.to_the_end()
     except KeyboardInterrupt:
         if not ask_on_interrupt(chosen):
             return
-        status = follow(chosen, as_json=as_json, offset=chosen.events.stat().st_size)
+        status = shown.to_the_end()
     if status.state == "done" and not as_json:
         _next(chosen)
     if status.state == "stopped":
-        _say(f"stopped with a checkpoint; go on with  localtune run --resume {chosen.name}")
+        saved = checkpoints.steps(chosen)
+        kept = f"with a checkpoint of update {saved[-1]}" if saved else "before its first checkpoint"
+        _say(f"stopped {kept}; go on with  localtune run --resume {chosen.name}")
     sys.exit(exit_code(status))
-
-
-def _tell(ready: Ready) -> None:
-    for line in [*report_lines(ready.prepared.report), *plan_lines(ready.plan, ready.loaded.recipe)]:
-        _say(line)
 
 
 def _next(chosen: Run) -> None:
     product = chosen.adapter if chosen.adapter.exists() else chosen.model
-    size = sum(path.stat().st_size for path in product.iterdir())
-    click.echo(f"{product}  {size / 1e6:.1f} MB")
-    _say(f"next: localtune runs show {chosen.name}")
+    click.echo(f"{product}  {readable(folder_size(product))}")
+    _say(f"next: localtune runs show {chosen.name}   or   localtune eval {chosen.name} --data more-tests.jsonl")
 
 
 def _say(text: str) -> None:

@@ -7,21 +7,25 @@ from typing import Any
 
 import click
 
-from localtune.cli.follow import exit_code, follow
+from localtune.cli.follow import exit_code, viewer
 from localtune.cli.options import to_json
 from localtune.cli.show import event_lines, plan_lines
-from localtune.errors import InputError, LocaltuneError, Problem, safe
+from localtune.errors import InputError, Problem, safe
 from localtune.events import Evaluation, Event, Sample, Step
-from localtune.plan import from_json
+from localtune.job import read_plan
 from localtune.recipe import load
 from localtune.runs.files import folder_size, read_json
-from localtune.runs.folder import Run
-from localtune.runs.store import all_runs, find_run
+from localtune.runs.folder import ALIVE, Run
+from localtune.runs.lock import owned
+from localtune.runs.store import all_runs, find_run, root
 
 
-@click.group()
-def runs() -> None:
-    """List, show, find and remove runs."""
+@click.group(invoke_without_command=True)
+@click.pass_context
+def runs(ctx: click.Context) -> None:
+    """List, show, find and remove runs; alone it lists them."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(ls)
 
 
 @runs.command("ls")
@@ -41,17 +45,17 @@ def ls(as_json: bool) -> None:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    steps = [event for event, _ in run.read_events() if isinstance(event, Step)]
-    losses = [event.loss for event, _ in run.read_events() if isinstance(event, Evaluation) and event.best]
-    try:
-        state = run.status().state
-    except LocaltuneError:
-        state = "starting"
+    last, losses = Step(0, 0, 0.0, 0.0, 0.0, 0.0, 0.0, True, 0, 0, 0, 0.0), []
+    for event, _ in run.read_events():
+        if isinstance(event, Step):
+            last = event
+        elif isinstance(event, Evaluation) and event.best:
+            losses.append(event.loss)
     return {
         "name": run.name,
-        "state": state,
-        "step": steps[-1].step if steps else 0,
-        "steps": steps[-1].steps if steps else 0,
+        "state": run.status().state,
+        "step": last.step,
+        "steps": last.steps,
         "best_loss": min(losses, default=None),
         "size": folder_size(run.folder),
         "folder": str(run.folder),
@@ -70,7 +74,7 @@ def show(name: str, as_json: bool) -> None:
         return
     status = run.status()
     click.echo(f"{run.name}  {status.state}  {safe(status.detail)}".rstrip())
-    for line in plan_lines(from_json(read_json(run.plan)), load(run.resolved, environ={}, user_config=None).recipe):
+    for line in plan_lines(read_plan(run), load(run.resolved, environ={}, user_config=None).recipe):
         click.echo(line)
     for event in _notable(run):
         for line in event_lines(event):
@@ -89,9 +93,11 @@ def _notable(run: Run) -> Iterator[Event]:
 
 @runs.command()
 @click.argument("name", metavar="RUN", default="last")
-def path(name: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def path(name: str, as_json: bool) -> None:
     """The folder of a run."""
-    click.echo(find_run(name).folder)
+    folder = str(find_run(name).folder)
+    click.echo(to_json({"folder": folder}) if as_json else folder)
 
 
 @runs.command()
@@ -100,9 +106,11 @@ def path(name: str) -> None:
 def rm(name: str, yes: bool) -> None:
     """Remove a run with its checkpoints and products."""
     run = find_run(name)
-    if run.status().state in ("starting", "running", "stalled"):
-        fix = f"localtune stop {run.name}"
-        raise InputError(Problem("run.owned", "this run is still running", where=run.name, fix=fix))
+    if run.status().state in ALIVE:
+        raise InputError(owned(run.folder, "a process"))
+    if run.folder.parent.resolve() != root().resolve():
+        fix = f"LOCALTUNE_RUNS={run.folder.parent} localtune runs rm {run.name}"
+        raise InputError(Problem("run.elsewhere", "this folder is not among the runs", where=str(run.folder), fix=fix))
     if not yes:
         if not sys.stdin.isatty():
             fix = f"localtune runs rm {run.name} --yes"
@@ -124,7 +132,7 @@ def tail(name: str, as_log: bool, as_json: bool) -> None:
         for line in text.splitlines():
             click.echo(safe(line))
         return
-    sys.exit(exit_code(follow(run, as_json=as_json)))
+    sys.exit(exit_code(viewer(run, as_json=as_json).to_the_end()))
 
 
 @click.command()
@@ -134,7 +142,8 @@ def stop(name: str, now: bool) -> None:
     """Ask a run to save a checkpoint and stop at the next update."""
     run = find_run(name)
     state = run.status().state
-    if state not in ("starting", "running", "stalled"):
-        raise InputError(Problem("run.not-running", f"this run is {state}", where=run.name))
+    if state not in ALIVE:
+        fix = "localtune runs ls"
+        raise InputError(Problem("run.not-running", f"this run is {state}", where=run.name, fix=fix))
     run.request("stop-now" if now else "stop")
     click.echo(f"asked {run.name} to stop; go on later with  localtune run --resume {run.name}", err=True)

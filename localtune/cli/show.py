@@ -1,6 +1,5 @@
 """Events, plans and runs as lines for people."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 from localtune.data.report import Report
@@ -8,6 +7,7 @@ from localtune.errors import safe
 from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Match, Phase, Sample, Step, Unknown, Warn
 from localtune.memory import readable
 from localtune.plan import Plan
+from localtune.score import perplexity
 from localtune.settings import Recipe
 
 
@@ -46,7 +46,7 @@ def event_lines(event: Event) -> Iterator[str]:
         case Match():
             name = f" ({event.group})" if event.group else ""
             share = event.exact / event.rows
-            yield f"{event.who}  exact match{safe(name)} {event.exact}/{event.rows} = {share:.1%}"
+            yield f"{event.who:<6} exact match{safe(name)} {event.exact}/{event.rows} = {share:.1%}"
         case Sample():
             yield f"sample at step {event.step}"
             yield from (f"  {who:<6}{safe(text, 300)}" for who, text in _sides(event))
@@ -68,8 +68,8 @@ def _sides(event: Sample) -> Sequence[tuple[str, str]]:
 
 def _evaluation_line(event: Evaluation) -> str:
     best = "  best so far" if event.best else ""
-    loss = f"loss {event.loss:.4f} perplexity {math.exp(min(event.loss, 50)):.3f}"
-    return f"{event.split} at step {event.step}  {loss} accuracy {event.accuracy:.1%}{best}"
+    loss = f"{event.loss:.4f}  perplexity {perplexity(event.loss):.4g}"
+    return f"{event.who:<6} {event.split} loss at step {event.step}: {loss}  accuracy {event.accuracy:.1%}{best}"
 
 
 def _done_lines(event: Done) -> Iterator[str]:

@@ -51,14 +51,16 @@ def prepare(
     seed: int,
     base: Path,
     vocabulary: int,
+    context: int | None = None,
     samples: Sequence[str] = (),
     today: datetime.date | None = None,
 ) -> Prepared:
     """Everything `settings` names, as segments.
 
-    `base`: the folder that paths are relative to. `vocabulary`: rows of the model's embedding. `samples`: prompts to
-    answer. `today`: the date a template writes; None = the day this is called. Raises `InputError` when rows cannot be
-    used, when a token id lies beyond the embedding, and for settings that do not go together.
+    `base`: the folder that paths are relative to. `vocabulary`: rows of the model's embedding. `context`: the most
+    tokens the model was made for; None = not known. `samples`: prompts to answer. `today`: the date a template writes;
+    None = the day this is called. Raises `InputError` when rows cannot be used, when a token id lies beyond the
+    embedding, and for settings that do not go together.
     """
     renderer = Renderer(tokenizer, learn=learn, today=today)
     reader = _Reader(settings, renderer, base, vocabulary)
@@ -66,7 +68,7 @@ def prepare(
     train, valid_file, valid = _held_out(settings, read, reader, seed)
     asked = tuple(Sample(text, np.array(renderer.prompt_ids(text, settings.system), np.int32)) for text in samples)
     tested = reader.read(settings.test, keep=True) if settings.test else None
-    items = _items(tested, renderer)
+    segments, held_out, items = _flat(train), _flat(valid), _items(tested, renderer)
     report = Report(
         shape=read.form.shape,
         why=read.form.why,
@@ -76,9 +78,9 @@ def prepare(
         valid=part(valid_file, valid),
         test=part(tested.shown if tested else "", tested.rows if tested else []),
         losses=tuple(reader.losses),
-        notes=_notes(settings, renderer, read),
+        notes=(*_beyond([*segments, *held_out], items, context), *_notes(settings, renderer, read)),
     )
-    return Prepared(_flat(train), _flat(valid), items, asked, report)
+    return Prepared(segments, held_out, items, asked, report)
 
 
 class _Reader:
@@ -173,6 +175,17 @@ def _item(example: Example, row: Fitted, renderer: Renderer) -> TestItem:
 
 def _flat(rows: Sequence[Fitted]) -> tuple[Segment, ...]:
     return tuple(segment for row in rows for segment in row.row.segments)
+
+
+def _beyond(segments: Sequence[Segment], items: Sequence[TestItem], context: int | None) -> list[str]:
+    """The warning about examples that are longer than the model was made for, if there are any."""
+    lengths = [len(segment.tokens) for segment in segments]
+    lengths += [max(len(item.segment.tokens), len(item.prompt)) for item in items]
+    count = 0 if context is None else sum(length > context for length in lengths)
+    if not count:
+        return []
+    are = "1 example is" if count == 1 else f"{count:,} examples are"
+    return [f"{are} longer than the {context:,} tokens this model was made for; fix: --set data.max_tokens={context}"]
 
 
 def _notes(settings: DataSettings, renderer: Renderer, read: _File) -> tuple[str, ...]:

@@ -5,17 +5,21 @@ offsets int64 [S + 1] (segment s is offsets[s]:offsets[s + 1]), sources int64 [S
 Writes are plain: whoever owns the folder makes it complete at once.
 """
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from localtune.batch import Ints, Segment
-from localtune.data.report import FORMAT, Report, from_json
+from localtune.data.report import FORMAT, Report, checked_format, from_json, unreadable
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +70,37 @@ def save(prepared: Prepared, folder: Path) -> None:
 
 
 def load(folder: Path) -> Prepared:
-    """What `save` wrote into `folder`. Raises `OSError` or `ValueError` for a folder that is not complete."""
-    lines = (folder / "test.jsonl").read_text("utf-8").split("\n")
-    samples = json.loads((folder / "samples.json").read_text("utf-8"))
+    """What `save` wrote into `folder`. Raises `InputError` (run.unreadable) for missing, torn or foreign files."""
     return Prepared(
-        train=_segments(load_file(folder / "train.safetensors")),
-        valid=_segments(load_file(folder / "valid.safetensors")),
-        test=tuple(_item_from_json(json.loads(line)) for line in lines if line),
-        samples=tuple(Sample(s["text"], np.array(s["prompt"], np.int32)) for s in _checked(samples)["samples"]),
-        report=from_json(json.loads((folder / "report.json").read_text("utf-8"))),
+        train=_read(folder / "train.safetensors", _segments),
+        valid=_read(folder / "valid.safetensors", _segments),
+        test=_read(folder / "test.jsonl", _items),
+        samples=_read(folder / "samples.json", _samples),
+        report=_read(folder / "report.json", lambda path: from_json(_json(path), str(path))),
     )
+
+
+def _read(path: Path, parse: Callable[[Path], T]) -> T:
+    try:
+        return parse(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, SafetensorError) as error:
+        raise unreadable(str(path), error) from None
+    except RecursionError:
+        raise unreadable(str(path), ValueError("nested too deeply")) from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return value
+
+
+def _items(path: Path) -> tuple[TestItem, ...]:
+    return tuple(_item_from_json(json.loads(line)) for line in path.read_text("utf-8").split("\n") if line)
+
+
+def _samples(path: Path) -> tuple[Sample, ...]:
+    entries = checked_format(_json(path))["samples"]
+    return tuple(Sample(entry["text"], np.array(entry["prompt"], np.int32)) for entry in entries)
 
 
 def _arrays(segments: Sequence[Segment]) -> dict[str, Any]:
@@ -88,11 +113,18 @@ def _arrays(segments: Sequence[Segment]) -> dict[str, Any]:
     }
 
 
-def _segments(arrays: dict[str, Any]) -> tuple[Segment, ...]:
-    bounds = arrays["offsets"].tolist()
+def _segments(path: Path) -> tuple[Segment, ...]:
+    arrays = load_file(path)
+    tokens, weights, offsets, sources = (arrays[name] for name in ("tokens", "weights", "offsets", "sources"))
+    kinds = [array.dtype.name for array in (tokens, weights, offsets, sources)]
+    if kinds != ["int32", "float32", "int64", "int64"] or any(array.ndim != 1 for array in arrays.values()):
+        raise ValueError("its arrays are of other types or shapes")
+    bounds = offsets.tolist()
+    if bounds[:1] != [0] or bounds[-1:] != [len(tokens)] or len(weights) != len(tokens) or sorted(bounds) != bounds:
+        raise ValueError("its offsets do not fit its tokens")
     return tuple(
-        Segment(arrays["tokens"][start:stop], arrays["weights"][start:stop], source)
-        for start, stop, source in zip(bounds, bounds[1:], arrays["sources"].tolist(), strict=False)
+        Segment(tokens[start:stop], weights[start:stop], source)
+        for (start, stop), source in zip(itertools.pairwise(bounds), sources.tolist(), strict=True)
     )
 
 
@@ -109,16 +141,10 @@ def _item_to_json(item: TestItem) -> dict[str, Any]:
 
 
 def _item_from_json(value: dict[str, Any]) -> TestItem:
-    _checked(value)
+    checked_format(value)
     tokens, weights = np.array(value["tokens"], np.int32), np.array(value["weights"], np.float32)
     segment = Segment(tokens, weights, value["source"])
     return TestItem(np.array(value["prompt"], np.int32), value["expected"], value["group"], segment)
-
-
-def _checked(value: dict[str, Any]) -> dict[str, Any]:
-    if value.get("format") != FORMAT:
-        raise ValueError(f"format {value.get('format')!r} is not known")
-    return value
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from localtune.batch import Segment
 from localtune.data.fit import Fitted
+from localtune.errors import InputError, Problem, safe
 
 FORMAT = 1
 KEPT_LINES = 5
@@ -79,14 +80,29 @@ class Report:
         return {"format": FORMAT} | asdict(self)
 
 
-def from_json(value: dict[str, Any]) -> Report:
-    """The report `to_json` was asked for. Raises `ValueError` for another format."""
+def from_json(value: dict[str, Any], where: str = "report.json") -> Report:
+    """The report `to_json` was asked for. Raises `InputError` (run.unreadable, at `where`) for anything else."""
+    try:
+        fields = {name: entry for name, entry in checked_format(value).items() if name != "format"}
+        fields |= {name: Part(**_tupled(value[name])) for name in ("train", "valid", "test")}
+        fields["losses"] = tuple(Losses(**_tupled(entry)) for entry in value["losses"])
+        return Report(**_tupled(fields))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise unreadable(where, error) from None
+
+
+def checked_format(value: dict[str, Any]) -> dict[str, Any]:
+    """`value`, once it is known to have our format. Raises `ValueError`."""
     if value.get("format") != FORMAT:
-        raise ValueError(f"report format {value.get('format')!r} is not known")
-    fields = {name: entry for name, entry in value.items() if name != "format"}
-    fields |= {name: Part(**_tupled(value[name])) for name in ("train", "valid", "test")}
-    fields["losses"] = tuple(Losses(**_tupled(entry)) for entry in value["losses"])
-    return Report(**_tupled(fields))
+        raise ValueError(f"format {safe(repr(value.get('format')), 40)} is not known")
+    return value
+
+
+def unreadable(where: str, error: Exception) -> InputError:
+    """What to tell of a file of prepared data that is missing, torn or foreign."""
+    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    what = f"is not what a run keeps of its data: {safe(reason, 200)}"
+    return InputError(Problem("run.unreadable", what, where, fix="start a new run"))
 
 
 def part(file: str, rows: Sequence[Fitted]) -> Part:

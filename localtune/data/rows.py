@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Never
 
 from localtune.errors import InputError, Problem, safe
+from localtune.model.json_object import unique
 
 BAD_SHARE = 100
 """With `on_error: skip`, at most one row in this many may be unusable."""
@@ -77,15 +78,16 @@ def read_rows(path: Path, bad: BadRows, shown: str = "") -> Iterator[Row]:
     another kind, at once and not at the first row.
     """
     shown = shown or str(path)
-    _check_file(path, shown)
+    check_file(path, shown)
     return _document(path, shown, bad) if path.suffix.lower() == ".txt" else _lines(path, shown, bad)
 
 
-def _check_file(path: Path, shown: str) -> None:
+def check_file(path: Path, shown: str) -> None:
+    """Raise `InputError` unless `path` is a file of a kind that is read, and not empty."""
     kinds = "a .jsonl file (one JSON object a line) or a .txt file (one document)"
     if path.is_dir():
         inner = next((f for f in ("train.jsonl", "data.jsonl") if (path / f).is_file()), "FILE.jsonl")
-        fix = f"--set data.train={shown.rstrip('/')}/{inner}"
+        fix = f"name a file in it: {shown.rstrip('/')}/{inner}"
         raise InputError(Problem("data.folder", f"is a folder; name {kinds}", shown, fix=fix))
     if path.suffix.lower() not in (".jsonl", ".txt"):
         fix = "jq -c '.[]' data.json > data.jsonl" if path.suffix == ".json" else "save it as .jsonl or .txt"
@@ -95,7 +97,7 @@ def _check_file(path: Path, shown: str) -> None:
         with path.open("rb") as file:
             empty = not file.read(4).removeprefix(b"\xef\xbb\xbf")
     except FileNotFoundError:
-        fix = "check the path; it is relative to the recipe"
+        fix = "check the path; in a recipe it counts from the recipe's folder"
         raise InputError(Problem("data.missing", "no such file", shown, fix=fix)) from None
     except OSError as error:
         raise InputError(Problem("data.unreadable", f"cannot be read: {error.strerror}", shown)) from None
@@ -146,7 +148,7 @@ def parse_line(raw: bytes, place: Place) -> dict[str, Any] | Problem:
         shown = before + raw[error.start :].decode("utf-8", "backslashreplace")
         return _problem(place, "data.utf8", f"not UTF-8: {error.reason}", shown, len(before))
     try:
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=unique)
         fault = _bad_text(value) if "\\u" in text else ""
     except json.JSONDecodeError as error:
         return _problem(place, "data.json", f"not JSON: {error.msg.lower()}", text, error.pos)
@@ -166,15 +168,6 @@ def parse_line(raw: bytes, place: Place) -> dict[str, Any] | Problem:
 
 def _no_constant(name: str) -> Never:
     raise ValueError(f"{name} is no JSON number")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {json.dumps(twice)} stands twice")
-    return value
 
 
 def _bad_text(value: Any) -> str:

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -69,11 +68,6 @@ class ChatTemplate:
         except Exception as error:  # a template is a program: whatever it raises is its own
             raise Refused(safe(f"{error}" or type(error).__name__, 300)) from None
         return _collect_marks(text) if _OPEN in text else Rendered(text, ())
-
-
-def from_file(path: Path, tokens: Mapping[str, str], today: datetime.date | None = None) -> ChatTemplate:
-    """The template in a `.jinja` file. Raises `InputError`."""
-    return ChatTemplate(path.read_text("utf-8"), tokens, today)
 
 
 def _collect_marks(text: str) -> Rendered:

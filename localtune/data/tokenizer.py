@@ -101,11 +101,6 @@ class Tokenizer:
             return ids
         return [*self.prefix, *ids]
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of `text` without special tokens, and the characters [start, end) of each."""
-        encoding = self._plain.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
-
     def encode_texts(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         """Encodings of many texts without special tokens, on all cores."""
         return self._plain.encode_batch(list(texts), add_special_tokens=False)

@@ -66,7 +66,7 @@ def resolve(
     offline: bool | None = None,
     confirm: Callable[[Download], bool] | None = None,
 ) -> ModelFiles:
-    """The model called `name`: a folder (relative to `base`, or absolute, or from `~`), else a hub id `org/name[@rev]`.
+    """The model called `name`: a folder (absolute or relative to `base`), else a hub id `org/name[@rev]`.
 
     `offline` and `confirm` are for the hub, see `hub.snapshot`. Raises `InputError` for a model that is not there, is
     damaged, or wants to run code, and `MachineError` for one that this machine cannot get.
@@ -83,29 +83,10 @@ def fingerprint(model: ModelFiles) -> dict[str, str]:
     return {name: _sha256(model.folder / name) for name in [*names, *sorted({t.shard for t in model.tensors})]}
 
 
-def licence(model: ModelFiles) -> str | None:
-    """The licence named in the front matter of the model's README.md, such as "apache-2.0"; None if there is none."""
-    from localtune.recipe.yaml import read
-
-    try:
-        with (model.folder / "README.md").open("rb") as file:
-            opening, _, rest = file.read(64_000).replace(b"\r\n", b"\n").partition(b"\n")
-        matter = read(rest.partition(b"\n---")[0], "README.md").value if opening.strip() == b"---" else None
-    except (OSError, InputError):
-        return None
-    found = [matter.get(key) for key in ("license_name", "license")] if isinstance(matter, dict) else []
-    return next((name[:100] for name in found if isinstance(name, str)), None)
-
-
-def own_code(model: ModelFiles) -> tuple[str, ...]:
-    """Names of Python files in the model's folder. They are never run; a note for who reads the plan."""
-    return tuple(sorted(path.name for path in model.folder.glob("*.py")))
-
-
 def _locate(
     name: str, base: Path, offline: bool | None, confirm: Callable[[Download], bool] | None
 ) -> tuple[Path, str | None]:
-    path = os.path.join(base, os.path.expanduser(name))
+    path = os.path.join(base, name)
     if os.path.isdir(path):
         return Path(path), None
     if os.path.isfile(path):

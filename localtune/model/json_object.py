@@ -27,7 +27,7 @@ def read_object(path: Path, limit: int = 1_000_000) -> dict[str, Any]:
 def parse_object(content: bytes, name: str) -> dict[str, Any]:
     """The object in `content`; `name` stands in the message of the `InputError`."""
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise _refusal(f"{name}:{error.lineno}:{error.colno}", f"is not valid JSON: {error.msg}") from None
     except UnicodeDecodeError as error:
@@ -51,7 +51,8 @@ def _check_depth(value: Any, name: str) -> None:
     raise _refusal(name, f"is nested deeper than {DEPTH}")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The `object_pairs_hook` that refuses a key given twice. Raises `ValueError`."""
     found = dict(pairs)
     if len(found) != len(pairs):
         seen: set[str] = set()

@@ -1,7 +1,8 @@
 """A recipe, loaded: every setting with its value and where it came from, or all that is wrong with it at once.
 
 Precedence: `--set` > `LOCALTUNE_<SECTION>_<KEY>` > recipe file > user configuration > default. A relative path counts
-from where it was written: the file's folder, or the working directory for flags and environment variables.
+from where it was written: the file's folder, or the working directory for flags and environment variables; one that
+begins with `~` counts from a home folder.
 """
 
 import os
@@ -151,7 +152,7 @@ def _validate(given: Mapping[str, Given], folder: Path, file: str, found: list[P
 
 def _commented(line: str, comment: str) -> list[str]:
     """The comment beside the line, or above it where both are too long for one."""
-    beside = f"{line:<34}# {comment}"
+    beside = f"{line:<32}  # {comment}"
     return [beside] if len(beside) <= 120 else [f"{line[: len(line) - len(line.lstrip())]}# {comment}", line]
 
 

@@ -38,14 +38,15 @@ class Given:
         return self.source if isinstance(self.source, str) else self.source.where((*self.path, *inner), key=key)
 
     def seen_from(self, folder: Path, key: str) -> Any:
-        """The value; a relative path made absolute unless it already counts from `folder`."""
+        """The value; of a path `~` is expanded, and it is made absolute unless it already counts from `folder`."""
         if key not in PATH_SETTINGS or not isinstance(self.value, str) or self.value in ("", *NOT_PATHS):
             return self.value
-        if self.base.absolute() == folder or self.value.startswith("~") or os.path.isabs(self.value):
-            return self.value
-        moved = str(self.base.absolute() / self.value)
-        is_hub_id = key == "model" and not self.value.startswith(".") and not os.path.isdir(moved)
-        return self.value if is_hub_id else moved
+        path = _from_home(self.value)
+        if self.base.absolute() == folder or os.path.isabs(path):
+            return path
+        moved = str(self.base.absolute() / path)
+        is_hub_id = key == "model" and not path.startswith(".") and not os.path.isdir(moved)
+        return path if is_hub_id else moved
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,14 @@ def from_flag(override: str) -> Layer:
     for part in reversed(key.strip().split(".")[:16]):
         value = {part: value}
     return _layer(Document(name, value), Path.cwd())
+
+
+def _from_home(path: str) -> str:
+    """`path` without its `~` or `~user`; as it stands where there is no such user."""
+    try:
+        return os.path.expanduser(path)
+    except ValueError:  # a NUL, which the check of the setting refuses by name
+        return path
 
 
 def _content(path: Path) -> bytes:

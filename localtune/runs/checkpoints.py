@@ -1,16 +1,17 @@
 """Checkpoints of a run: complete or absent, found by their manifests, the last two and the best kept."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from localtune.errors import Problem, RunFailed
 from localtune.events import Checkpoint
 from localtune.runs.files import is_complete, new_folder, read_json, sweep, write_json
 from localtune.runs.folder import Run
 
 STATE = "state.json"
+_NAME = re.compile(r"step-(\d{6,})")
 KEEP = 2
 
 
@@ -24,6 +25,8 @@ class Progress:
     best_loss: float | None = None
     rises: int = 0
     """Evaluations in a row without a new best."""
+    evaluated: int = -1
+    """Last update after which the validation rows were scored; -1 = never."""
     skipped: int = 0
     """Updates in a row that were not applied."""
     events_offset: int = 0
@@ -54,13 +57,12 @@ def progress_of(folder: Path) -> Progress:
 
 def steps(run: Run) -> list[int]:
     """Steps that have a complete checkpoint, ascending; sizes are checked, contents not."""
-    folders = run.checkpoints.glob("step-*") if run.checkpoints.is_dir() else ()
-    return sorted(int(folder.name.removeprefix("step-")) for folder in folders if is_complete(folder))
+    folders = run.checkpoints.iterdir() if run.checkpoints.is_dir() else ()
+    return sorted(int(found[1]) for f in folders if (found := _NAME.fullmatch(f.name)) and is_complete(f))
 
 
 def latest(run: Run) -> tuple[Progress, Path] | None:
     """The newest checkpoint whose every byte is as it was written, or None."""
-    sweep(run.checkpoints)
     for step in reversed(steps(run)):
         folder = path_of(run, step)
         if is_complete(folder, verify=True):
@@ -69,24 +71,31 @@ def latest(run: Run) -> tuple[Progress, Path] | None:
 
 
 def rewind(run: Run) -> None:
-    """Forget the events behind the newest checkpoint: they will happen again."""
+    """Forget what lies behind the newest checkpoint: litter of cut writes, and events that will happen again.
+
+    For the owner of the run only.
+    """
+    sweep(run.folder)
+    sweep(run.checkpoints)
     found = latest(run)
     run.truncate_events(_end_of_record(run, found[0]) if found else 0)
 
 
 def _end_of_record(run: Run, progress: Progress) -> int:
-    for event, offset in run.read_events(progress.events_offset):
-        if isinstance(event, Checkpoint) and event.step == progress.step:
-            return offset
-    return progress.events_offset
+    """Where the last event ends that the checkpoint knows of, its own record included."""
+    end = 0
+    for event, offset in run.read_events():
+        own = isinstance(event, Checkpoint) and event.step == progress.step
+        if offset > progress.events_offset and not own:
+            break
+        end = offset
+    return end
 
 
-def best(run: Run, step: int) -> Path:
-    """The checkpoint after update `step`, verified. Raises `RunFailed` when it is damaged or gone."""
+def intact(run: Run, step: int) -> Path | None:
+    """The checkpoint after update `step`, or None when it is damaged or gone."""
     folder = path_of(run, step)
-    if not is_complete(folder, verify=True):
-        raise RunFailed(Problem("run.checkpoint", "the checkpoint is damaged or gone", where=str(folder)))
-    return folder
+    return folder if is_complete(folder, verify=True) else None
 
 
 def _prune(run: Run, wanted: set[int]) -> None:

@@ -1,7 +1,8 @@
 """Writing so that a crash at any moment leaves either the old or the new, never half of one.
 
 A file: temporary name in the same folder, fsync, rename, fsync of the folder. A folder: the same, with a
-`manifest.json` of sizes and SHA-256 written last; a folder without a valid manifest does not count. A line: one write.
+`manifest.json` of sizes and SHA-256 written last; a folder without a valid manifest does not count. One that replaces
+another moves it aside first, so a crash just between leaves neither. A line: one write.
 """
 
 import hashlib
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from localtune.errors import InputError, Problem
 
@@ -59,6 +62,13 @@ def append_line(path: Path, line: str) -> int:
         return file.tell()
 
 
+def settle(path: Path) -> int:
+    """Bring what was appended to `path` onto the disk and return its size."""
+    with path.open("ab") as file:
+        _sync(file.fileno())
+        return file.tell()
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes `path`, complete with its manifest, when the block ends without an error."""
@@ -68,10 +78,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _write_manifest(temporary)
+        aside = path.with_name(f"{path.name}.old.{os.getpid()}{TEMPORARY}")
         if path.exists():
-            shutil.rmtree(path)
+            _replace(path, aside)
         _replace(temporary, path)
         _sync_folder(path.parent)
+        shutil.rmtree(aside, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -98,9 +110,11 @@ def sha256(path: Path) -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what interrupted writes left in `folder`; only names of our own pattern."""
+    """Remove what interrupted writes left in `folder`: names of our own pattern whose process is gone."""
     for path in folder.glob(f"*{TEMPORARY}"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        writer = path.name.removesuffix(TEMPORARY).rpartition(".")[2]
+        if writer.isdecimal() and not psutil.pid_exists(int(writer)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _matches(path: Path, entry: dict[str, Any], verify: bool) -> bool:

@@ -13,10 +13,12 @@ from typing import Literal, get_args
 
 from localtune.errors import InputError, Problem
 from localtune.events import Event, read_events, to_json
-from localtune.runs.files import append_line, read_json, write_json
+from localtune.runs.files import append_line, read_json, settle, write_json
 from localtune.runs.process import ProcessId
 
-State = Literal["starting", "running", "done", "stopped", "failed", "crashed", "stalled"]
+State = Literal["created", "starting", "running", "done", "stopped", "failed", "crashed", "stalled"]
+ALIVE = ("starting", "running", "stalled")
+"""States of a run that somebody works on."""
 Request = Literal["stop", "stop-now", "save"]
 STALLED_AFTER = 60.0
 """Seconds without a heartbeat of a process that lives."""
@@ -27,11 +29,13 @@ class Status:
     """What `status.json` says."""
 
     state: State
-    step: int
-    steps: int
-    supervisor: ProcessId
-    worker: ProcessId | None
-    heartbeat: float
+    step: int = 0
+    steps: int = 0
+    launch: str = ""
+    """What the supervisor was started with, so that its starter knows it."""
+    supervisor: ProcessId | None = None
+    worker: ProcessId | None = None
+    heartbeat: float = 0.0
     """Seconds since 1970."""
     exit_code: int | None = None
     detail: str = ""
@@ -40,7 +44,7 @@ class Status:
         """This status as a reader at time `now` must take it: a dead process has crashed, a silent one stalled."""
         if self.state not in ("starting", "running"):
             return self
-        if not self.supervisor.alive:
+        if not any(process is not None and process.alive for process in (self.supervisor, self.worker)):
             return replace(self, state="crashed", detail="its process is gone")
         if now - self.heartbeat > STALLED_AFTER:
             return replace(self, state="stalled", detail=f"silent for {now - self.heartbeat:.0f} s")
@@ -87,11 +91,13 @@ class Run:
     control = _File("control")
 
     def status(self) -> Status:
-        """What the run does now, as far as a reader can tell."""
+        """What the run does now, as far as a reader can tell; "created" when it was never started."""
+        if not self.status_file.exists():
+            return Status("created")
         value = read_json(self.status_file)
         try:
-            value["supervisor"] = ProcessId(**value["supervisor"])
-            value["worker"] = ProcessId(**value["worker"]) if value["worker"] else None
+            for who in ("supervisor", "worker"):
+                value[who] = ProcessId(**value[who]) if value[who] else None
             del value["format"]
             status = Status(**value)
         except (KeyError, TypeError) as error:
@@ -110,8 +116,12 @@ class Run:
         """Events from byte `offset`, each with the offset behind it."""
         return read_events(self.events, offset)
 
+    def settle_events(self) -> int:
+        """Bring the events onto the disk and return how many bytes they are."""
+        return settle(self.events)
+
     def truncate_events(self, offset: int) -> None:
-        """Forget what was recorded behind byte `offset`."""
+        """Forget what was recorded behind byte `offset`, which is not beyond the end."""
         if self.events.exists():
             os.truncate(self.events, offset)
 

@@ -1,4 +1,4 @@
-"""One writer per run folder, by a lock of the operating system: free again the moment its holder is gone."""
+"""One writer per run folder, by locks of the operating system: free again the moment their holder is gone."""
 
 import json
 import os
@@ -8,14 +8,17 @@ from types import TracebackType
 
 from localtune.errors import InputError, Problem
 
-LOCK_FILE = "lock"
+SUPERVISOR = "lock"
+"""Held by who owns the run."""
+WORKER = "worker.lock"
+"""Held by who trains it: an orphan keeps others out until it has ended."""
 
 
 class RunLock:
     """Held while a process owns the run folder; a context manager. Entering raises `InputError` naming the owner."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / LOCK_FILE
+    def __init__(self, folder: Path, name: str = SUPERVISOR) -> None:
+        self.path = folder / name
 
     def __enter__(self) -> "RunLock":
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -40,11 +43,14 @@ def _owned(path: Path) -> Problem:
         owner = f"process {json.loads(path.read_text(encoding='utf-8'))['pid']}"
     except (OSError, ValueError, KeyError, TypeError):
         owner = "another process"
+    return owned(path.parent, owner)
+
+
+def owned(folder: Path, owner: str) -> Problem:
+    """Why a run cannot be touched now."""
     what = f"this run is owned by {owner}, which is still running"
-    name = path.parent.name
-    return Problem(
-        "run.owned", what, where=str(path.parent), fix=f"localtune tail {name}    or   localtune stop {name}"
-    )
+    fix = f"localtune tail {folder.name}    or   localtune stop {folder.name}"
+    return Problem("run.owned", what, where=str(folder), fix=fix)
 
 
 if sys.platform == "win32":

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from localtune.runs.folder import Run
 from tests.command import Command, short, wait_until
 
 STEPS = 14
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills with signals that Windows has not")
 
 
 def _only(command: Command) -> Run:
@@ -87,6 +90,22 @@ def test_a_worker_that_is_killed_is_explained_and_can_be_resumed(localtune: Comm
     assert run.status().state == "failed"
 
 
+def test_a_worker_that_lost_its_supervisor_saves_ends_and_is_resumed(
+    localtune: Command, tmp_path: Path, whole: Run
+) -> None:
+    begun = localtune("run", *short(tmp_path, steps=STEPS), "--detach")
+    assert begun.code == 0, begun.err
+    run = _only(localtune)
+    wait_until(lambda: run.status().step >= 1)
+    os.kill(run.status().supervisor.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    assert localtune("runs", "rm", run.name, "--yes").code == 2
+    wait_until(lambda: run.status().state == "crashed")
+    result = localtune("run", "--resume", "last")
+    assert result.code == 0, result.err
+    assert _figures(run) == _figures(whole)
+    assert _weights(run) == _weights(whole)
+
+
 def test_another_seed_is_another_run(localtune: Command, tmp_path: Path, whole: Run) -> None:
     result = localtune("run", *short(tmp_path, steps=STEPS), "--set=train.seed=43")
     assert result.code == 0, result.err
@@ -94,13 +113,13 @@ def test_another_seed_is_another_run(localtune: Command, tmp_path: Path, whole: 
     assert _weights(_only(localtune)) != _weights(whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_supervisor_asked_to_end_saves_first(localtune: Command, tmp_path: Path, number: signal.Signals) -> None:
     begun = localtune("run", *short(tmp_path, steps=2000), "--detach")
     assert begun.code == 0, begun.err
     run = _only(localtune)
     wait_until(lambda: run.status().step >= 2)
-    os.kill(run.status().supervisor.pid, number)
+    os.kill(run.status().supervisor.pid, number)  # type: ignore[union-attr]
     wait_until(lambda: run.status().state == "stopped", seconds=10)
-    assert run.status().exit_code == 143
+    assert run.status().exit_code == 128 + number
     assert any(run.checkpoints.glob("step-*"))

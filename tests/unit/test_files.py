@@ -99,7 +99,7 @@ def test_a_failing_block_leaves_the_old_folder_and_no_litter(tmp_path: Path) -> 
 
 
 def test_sweep_removes_only_what_interrupted_writes_left(tmp_path: Path) -> None:
-    (tmp_path / "step-1.77.partial").mkdir()
+    (tmp_path / f"step-1.{1 << 22}.partial").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

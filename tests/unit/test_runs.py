@@ -1,12 +1,14 @@
 """Runs are found by name, prefix, path or "last", and their state is what a reader must believe."""
 
+import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from localtune.errors import InputError, RunFailed
+from localtune.errors import InputError
 from localtune.events import Checkpoint, Phase, Step, to_json
 from localtune.runs import checkpoints
 from localtune.runs.checkpoints import Progress
@@ -65,15 +67,18 @@ def test_two_runs_of_one_second_get_two_folders(runs: Path) -> None:
 
 def test_a_dead_process_has_crashed_and_a_silent_one_stalled() -> None:
     now = time.time()
-    status = Status("running", 3, 10, process_id(), None, now)
+    status = Status("running", 3, 10, supervisor=process_id(), heartbeat=now)
     assert status.seen(now).state == "running"
     assert status.seen(now + 3600).state == "stalled"
-    assert replace(status, supervisor=ProcessId(1 << 22, 0.0)).seen(now).state == "crashed"
-    assert replace(status, state="done", supervisor=ProcessId(1 << 22, 0.0)).seen(now).state == "done"
+    gone = ProcessId(1 << 22, 0.0)
+    assert replace(status, supervisor=gone).seen(now).state == "crashed"
+    assert replace(status, supervisor=gone, worker=process_id()).seen(now).state == "running"
+    assert replace(status, state="done", supervisor=gone).seen(now).state == "done"
 
 
 def test_status_comes_back_as_it_was_written(run: Run) -> None:
-    status = Status("running", 3, 10, process_id(), process_id(), time.time())
+    assert run.status().state == "created"
+    status = Status("running", 3, 10, "x", process_id(), process_id(), time.time())
     run.write_status(status)
     assert run.status() == status
 
@@ -100,8 +105,29 @@ def test_a_damaged_checkpoint_is_passed_over(run: Run) -> None:
     found = checkpoints.latest(run)
     assert found is not None
     assert found[0].step == 10
-    with pytest.raises(RunFailed, match="damaged"):
-        checkpoints.best(run, 20)
+    assert checkpoints.intact(run, 20) is None
+    assert checkpoints.intact(run, 10) == found[1]
+
+
+def test_the_litter_of_a_cut_save_is_neither_a_checkpoint_nor_in_the_way(run: Run) -> None:
+    _save(run, 10)
+    litter = run.checkpoints / f"step-000020.{1 << 22}.partial"
+    shutil.copytree(checkpoints.path_of(run, 10), litter)
+    mine = run.checkpoints / f"step-000030.{os.getpid()}.partial"
+    mine.mkdir()
+    assert checkpoints.steps(run) == [10]
+    checkpoints.rewind(run)
+    assert not litter.exists()
+    assert mine.exists(), "somebody who lives may still be writing it"
+
+
+def test_events_lost_in_a_power_cut_are_not_replaced_by_zeros(run: Run) -> None:
+    end = append_line(run.events, to_json(Phase("training")))
+    append_line(run.events, to_json(Phase("lost")))
+    checkpoints.save(run, Progress(10, events_offset=run.events.stat().st_size), lambda folder: None)
+    os.truncate(run.events, end + 7)
+    checkpoints.rewind(run)
+    assert run.events.stat().st_size == end
 
 
 def test_events_behind_the_newest_checkpoint_are_forgotten_but_its_own_record_stays(run: Run) -> None:

@@ -17,6 +17,7 @@ from localtune.runs import checkpoints
 from localtune.runs.checkpoints import Progress
 from localtune.runs.folder import Request, Run
 from localtune.schedule import Schedule
+from localtune.score import StopRequested
 from localtune.train import Course, Hooks, train
 from tests.unit.unigram import VOCABULARY, Unigram
 
@@ -52,12 +53,15 @@ class Runner:
     session: Unigram = field(default_factory=Unigram)
     asked: dict[int, set[Request]] = field(default_factory=dict)
     """What is asked for after which update."""
+    interrupted: bool = False
+    """Asked to stop in the middle of the next evaluation."""
     said: list[Event] = field(default_factory=list)
     progress: Progress = field(default_factory=Progress)
     reason: str = ""
 
     def go(self, course: Course = COURSE) -> "Runner":
-        life = train(self.session, course, self.progress, Hooks(self._requests, self._save, self._samples))
+        hooks = Hooks(self._requests, self._check, self._save, self._samples)
+        life = train(self.session, course, self.progress, hooks)
         while True:
             try:
                 self.said.append(next(life))
@@ -66,7 +70,13 @@ class Runner:
                 return self
 
     def _requests(self) -> set[Request]:
-        return self.asked.get(self.all(Step)[-1].step, set())
+        steps = self.all(Step)
+        return self.asked.get(steps[-1].step if steps else 0, set())
+
+    def _check(self) -> None:
+        if self._requests() & {"stop", "stop-now"} or self.interrupted:
+            self.asked[self.all(Step)[-1].step] = {"stop"}
+            raise StopRequested
 
     def _save(self, progress: Progress) -> Checkpoint:
         session: Session = self.session
@@ -165,7 +175,7 @@ def _figures(steps: list[Step]) -> list[tuple[int, float, float, float]]:
     return [(step.step, step.loss, step.gradient_norm, step.learning_rate) for step in steps]
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 5, 11, 19])
+@pytest.mark.parametrize("stop_at", [1, 3, 5, 11, 19, 20])
 def test_a_resumed_run_says_bit_for_bit_what_the_uninterrupted_one_says(tmp_path: Path, stop_at: int) -> None:
     whole = Runner(Run(tmp_path / "whole")).go()
     half = Runner(Run(tmp_path / "half"), asked={stop_at: {"stop"}}).go()
@@ -177,6 +187,32 @@ def test_a_resumed_run_says_bit_for_bit_what_the_uninterrupted_one_says(tmp_path
     assert _figures(half.all(Step) + rest.all(Step)) == _figures(whole.all(Step))
     assert rest.progress == whole.progress
     assert rest.session.theta.tobytes() == whole.session.theta.tobytes()
+
+
+def test_a_stop_in_the_middle_of_an_evaluation_saves_first_and_evaluates_after_the_resume(tmp_path: Path) -> None:
+    whole = Runner(Run(tmp_path / "whole")).go()
+    half = Runner(Run(tmp_path / "half"), progress=Progress(evaluated=0), interrupted=True).go()
+    assert (half.reason, half.progress.step, half.progress.evaluated) == ("stop", 5, 0)
+    found = checkpoints.latest(half.run)
+    assert found is not None
+    rest = Runner(half.run, progress=found[0])
+    rest.session.restore(found[1])
+    rest.go()
+    assert [e.step for e in rest.all(Evaluation)] == [e.step for e in whole.all(Evaluation)][1:]
+    assert rest.progress == whole.progress
+
+
+def test_a_run_that_stopped_early_does_not_train_on_when_resumed(tmp_path: Path) -> None:
+    contrary = micro_batches([Segment(np.full(9, 15, np.int32), np.ones(9, np.float32), 0)], 32, 1, packed=True)
+    course = replace(COURSE, validation=contrary, eval_every=2, patience=3)
+    first = Runner(Run(tmp_path)).go(course)
+    found = checkpoints.latest(first.run)
+    assert found is not None
+    second = Runner(first.run, progress=found[0])
+    second.session.restore(found[1])
+    second.go(course)
+    assert second.all(Step) == []
+    assert (second.progress, second.reason) == (first.progress, "early stop")
 
 
 def test_a_resume_without_the_optimizer_is_noticed(tmp_path: Path) -> None:

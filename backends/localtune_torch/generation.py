@@ -50,7 +50,7 @@ def room(config: ModelConfig, number_bytes: int, limit: int) -> Room:
 
 
 def cached_bytes(precision: Precision) -> int:
-    """Bytes of a number in the cache; over a float32 base, rotary positions widen the keys to float32."""
+    """Bytes of a number in the cache, which is in the wider of both types: rotary positions are not in autocast."""
     return 4 if "float32" in (precision.compute, precision.storage) else 2
 
 

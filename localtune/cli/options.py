@@ -38,7 +38,7 @@ def read_recipe(
 ) -> recipe.Loaded:
     """The recipe a command line asks for: SOURCE is a recipe or its folder, a shipped one's name, or a data file."""
     if source is None:
-        raise InputError(Problem("recipe.missing", "no recipe or data file was named", fix="localtune recipes  lists those that come along"))
+        raise InputError(Problem("recipe.missing", "no recipe or data file was named", fix="localtune recipes"))
     flags = [f"{key}={json.dumps(value)}" for key, value in (("backend", backend), ("name", name)) if value]
     path = _find(source)
     if path.suffix.lower() in (".yaml", ".yml"):

@@ -100,8 +100,8 @@ def checked_format(value: dict[str, Any]) -> dict[str, Any]:
 
 def unreadable(where: str, error: Exception) -> InputError:
     """What to tell of a file of prepared data that is missing, torn or foreign."""
-    reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-    what = f"is not what a run keeps of its data: {safe(reason, 200)}"
+    reason = f"{error} is missing" if isinstance(error, KeyError) else getattr(error, "strerror", None) or str(error)
+    what = f"cannot be read as the data of a run: {safe(reason, 200)}"
     return InputError(Problem("run.unreadable", what, where, fix="start a new run"))
 
 

@@ -1,4 +1,13 @@
-"""Make the quickstart's data: requests, each answered by one line of JSON."""
+"""Make the quickstart's data: requests, each answered by one line of JSON.
+
+    python recipes/quickstart/make_data.py
+
+With seed 11, in less than a second, it writes 1,000 rows to `train.jsonl`, 100 to
+`valid.jsonl` and 200 to `test.jsonl`, over six intents with two slots each. No slot value of
+the test is in the other two files or in the pretraining text's slots. Of the test rows 120
+have sentences that `train.jsonl` has too, with other values (`"group": "known-phrasing"`),
+and 80 have sentences that are nowhere else (`"group": "unseen-phrasing"`).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,28 @@
-"""Make the quickstart's small chat model from nothing."""
+"""Make the quickstart's small chat model from nothing: `model/`, 2.3 million parameters.
+
+    python recipes/quickstart/make_model.py
+
+The run of seed 7 generated 4.8 million tokens of conversations, trained a byte-level BPE of
+1,280 tokens on text of the same kind, and trained a Llama of five layers and width 192 in one
+pass. It took 20 minutes on two CPU cores that other work was using too (torch 2.13.0,
+transformers 5.23.0, `OMP_WAIT_POLICY=PASSIVE` so that waiting threads do not hold a core).
+
+Measured: the model copies 97.0 % of 200 lines of made-up words that it has never seen exactly
+right. It answers requests with a plain sentence, never with JSON: 0 of the 200 rows of
+`test.jsonl`. It is a model for showing what fine-tuning does, not one to rely on: its plain
+replies often take up the wrong words of a request.
+
+After LoRA on `train.jsonl` (rank 16, alpha 32, all linear layers, learning rate 5e-3, cosine
+with 5 % warmup, 4 epochs, packs of 512 tokens, two a step) it answers these shares of
+`test.jsonl` exactly right:
+
+    seed                0       1       2
+    known phrasing    95.0 %  94.2 %  95.0 %   (120 rows, unseen values)
+    unseen phrasing   80.0 %  78.8 %  78.8 %   (80 rows, unseen values)
+
+The settings were chosen on `valid.jsonl` (99 to 100 %). Weights made on another processor or
+with other library versions differ in their last digits and may move these figures.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """Tiny models, made once per test session from a seed, and sessions over them; every backend takes the same tests."""
 
+import importlib.util
 import json
 import struct
 from collections.abc import Callable, Sequence
@@ -117,7 +118,7 @@ def make_model(name: str, folder: Path) -> Path:
 
 def files_of(folder: Path) -> ModelFiles:
     """The files of a model folder with one shard."""
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", "default")
     return ModelFiles(
@@ -176,6 +177,7 @@ def open_session(backend: Backend, models: Models) -> Opener:
         memory: MemorySpec = ROOMY,
         seed: int = 7,
     ) -> Session:
+        needs(precision)
         files = models(model) if isinstance(model, str) else model
         chosen = Nothing() if trainable is None else trainable
         return backend.open(
@@ -190,6 +192,12 @@ def open_session(backend: Backend, models: Models) -> Opener:
         )
 
     return opened
+
+
+def needs(precision: Precision) -> None:
+    """Skip the test where `precision` is not installed: there is no bitsandbytes for a Mac."""
+    if precision.storage == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        pytest.skip("NF4 needs bitsandbytes, which is not installed here")
 
 
 LORA = Lora(rank=4, alpha=8.0)

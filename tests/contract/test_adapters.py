@@ -124,6 +124,19 @@ def test_an_adapter_of_another_rank_scale_or_kind_is_refused(
         open_session("llama", replace(LORA, **changed), tmp_path)
 
 
+@pytest.mark.parametrize("changed", [{"alpha": 3.0}, {"dora": True}, {"rank": 2}, {"rslora": True}], ids=str)
+def test_a_checkpoint_of_another_rank_scale_or_kind_is_not_restored(
+    open_session: Opener, tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    with open_session("llama", LORA) as session:
+        saved(session, tmp_path, state=True)
+    with open_session("llama", replace(LORA, **changed), seed=8) as session:
+        ours = session.logits(TOKENS, PLACES)
+        with pytest.raises(InputError, match="asked for"):
+            session.restore(tmp_path)
+        np.testing.assert_array_equal(session.logits(TOKENS, PLACES), ours)
+
+
 def test_targets_the_model_lacks_are_refused_with_those_it_has(open_session: Opener) -> None:
     with pytest.raises(InputError, match=r"it has: down_proj, gate_proj"):
         open_session("llama", Lora(4, 8.0, targets=("c_attn",)))

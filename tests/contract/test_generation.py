@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from localtune.backend import Sampling, Session
+from localtune.backend import MemorySpec, Sampling, Session
 from localtune.batch import Segment
 from tests.contract.conftest import FAMILIES, LORA, VOCABULARY, Opener, rows_of, segment
 
@@ -125,6 +125,15 @@ def test_nothing_is_generated_for_no_tokens_and_an_empty_prompt_is_refused(open_
         assert list(session.generate([], Sampling((2,), 4))) == []
         with pytest.raises(ValueError, match="at least one token"):
             list(session.generate([[]], Sampling((2,), 4)))
+
+
+def test_a_memory_limit_changes_no_answer(open_session: Opener) -> None:
+    for sampling in SAMPLINGS.values():
+        said = []
+        for limit in (0, 1, 10**9):
+            with open_session("llama", LORA, memory=MemorySpec(limit)) as session:
+                said.append(answers(session.generate(PROMPTS, sampling)))
+        assert said[0] == said[1] == said[2]
 
 
 def test_training_between_two_tokens_of_an_answer_is_possible(open_session: Opener) -> None:

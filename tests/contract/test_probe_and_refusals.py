@@ -1,5 +1,6 @@
 """What a backend says of the machine, and what it refuses by name before anything is loaded."""
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ from localtune.backend import Backend, Precision, Refusal, Settings
 from localtune.errors import InputError
 from localtune.model import ModelConfig
 from localtune.objectives import SFT
-from tests.contract.conftest import FAMILIES, FLOAT32, LORA, NF4, PLAIN, ROOMY, Models, Opener
+from tests.contract.conftest import FAMILIES, FLOAT32, LORA, NF4, PLAIN, ROOMY, Models, Opener, needs
 
 
 def settings(
@@ -32,6 +33,7 @@ def test_the_device_says_what_it_is_and_why(backend: Backend) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("precision", [FLOAT32, NF4], ids=lambda p: p.storage)
 def test_every_family_is_supported_packed(backend: Backend, models: Models, family: str, precision: Precision) -> None:
+    needs(precision)
     assert backend.supports(models(family), settings(precision)) == []
 
 
@@ -60,9 +62,18 @@ CASES: list[tuple[str, Settings, dict[str, Any], str]] = [
 def test_what_would_train_another_model_is_refused(
     backend: Backend, models: Models, setting: str, asked: Settings, changed: dict[str, Any], word: str
 ) -> None:
+    needs(asked.precision)
     found = refused(backend, models, asked, **changed)
     assert [refusal.setting for refusal in found] == [setting]
     assert word in found[0].reason
+
+
+def test_nf4_is_refused_where_bitsandbytes_is_not_installed(
+    backend: Backend, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    (found,) = backend.supports(models("llama"), settings(NF4))
+    assert (found.setting, found.fix) == ("train.method", "pip install bitsandbytes")
 
 
 def test_fused_experts_are_not_adapted_by_the_way(open_session: Opener) -> None:

@@ -37,7 +37,7 @@ def stories(folder: Path) -> ModelFiles:
 
 @pytest.fixture(scope="module")
 def reference(references: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((references / "reference.json").read_text())
+    content: dict[str, Any] = json.loads((references / "reference.json").read_text(encoding="utf-8"))
     return content
 
 
@@ -84,7 +84,7 @@ def test_an_adapter_that_peft_trained_says_what_it_said_there(
     open_session: Opener, stories: ModelFiles, references: Path
 ) -> None:
     folder = references / "peft-lora"
-    expected = json.loads((folder / "expected.json").read_text())
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     logits = load_file(folder / "expected_logits.safetensors")
     ids = expected["input_ids"]
     with open_session(stories, None, folder, objective=None, optimizer=None) as session:

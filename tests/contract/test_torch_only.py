@@ -1,9 +1,14 @@
 """What only PyTorch can be asked: closed forms and differences in float64, the flags of its libraries, its hygiene."""
 
+import gc
 import hashlib
+import json
+import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +16,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from localtune_torch import backend as torch_backend
 from localtune_torch import generation, loss, packing
 from localtune_torch import optimizer as adamw
 from localtune_torch.backend import TorchBackend
-from localtune_torch.memory import memory_or_error
+from localtune_torch.memory import memory_or_error, within
 from localtune_torch.session import TorchSession
 
-from localtune.adapter import Full, Lora
-from localtune.backend import OptimizerSpec, Sampling
+from localtune.adapter import Full, Lora, Nothing
+from localtune.backend import MemorySpec, OptimizerSpec, Precision, Sampling
 from localtune.errors import InputError, ResourceError
+from localtune.model import ModelFiles, resolve
 from localtune.objectives import SFT
-from tests.contract.conftest import FAMILIES, FLOAT32, LORA, NF4, PLAIN, ROOMY, Models, rows_of, segment
+from tests.contract.conftest import (
+    BFLOAT16,
+    FAMILIES,
+    FLOAT32,
+    LORA,
+    NF4,
+    PLAIN,
+    ROOMY,
+    Models,
+    needs,
+    rows_of,
+    segment,
+)
 
 BATCH = rows_of([segment(9, 1), segment(20, 2)], [segment(25, 3)])
 CPU = torch.device("cpu")
@@ -29,7 +48,9 @@ CPU = torch.device("cpu")
 
 def opened(models: Models, family: str, trainable: Any = LORA, **changed: Any) -> TorchSession:
     plain: dict[str, Any] = {"precision": FLOAT32, "objective": SFT, "optimizer": PLAIN, "memory": ROOMY, "seed": 7}
-    return TorchBackend().open(models(family), trainable, None, **{**plain, **changed})
+    asked = {**plain, **changed}
+    needs(asked["precision"])
+    return TorchBackend().open(models(family), trainable, None, **asked)
 
 
 def closed_form(spec: OptimizerSpec, start: Any, gradients: Any, lrs: list[float], *, correct: bool = True) -> Any:
@@ -157,7 +178,8 @@ def test_an_evaluation_leaves_nf4_gradients_alone(models: Models) -> None:
 
 
 @pytest.mark.skipif(
-    not torch.cpu._is_avx512_bf16_supported(), reason="this CPU has no AVX512-BF16: nothing is repacked"
+    not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)(),
+    reason="this CPU has no AVX512-BF16: nothing is repacked",
 )
 def test_with_bitsandbytes_repacking_they_would_be_wrong(models: Models) -> None:
     before, after = gradients_after_scoring(models, repack=True)
@@ -220,11 +242,76 @@ def test_a_family_that_would_leak_is_found_out_and_not_trained_packed(models: Mo
 
 def test_blocks_of_prompts_are_bounded_and_of_similar_length() -> None:
     lengths = [int(n) for n in np.random.default_rng(0).integers(1, 4000, 300)]
-    found = generation.blocks(lengths, 100)
-    assert sorted(row for block in found for row in block) == list(range(300))
-    for block in found:
-        assert len(block) <= generation.BLOCK_ROWS
-        assert len(block) * (max(lengths[row] for row in block) + 100) <= generation.BLOCK_TOKENS
+    for budget in (4100, 17_435, 10**6):
+        found = generation.blocks(lengths, 100, budget)
+        assert sorted(row for block in found for row in block) == list(range(300))
+        for block in found:
+            assert len(block) <= generation.BLOCK_ROWS
+            assert len(block) * (max(lengths[row] for row in block) + 100) <= budget
+    assert max(len(block) for block in generation.blocks(lengths, 100, 10**6)) == generation.BLOCK_ROWS
+
+
+def test_a_prompt_longer_than_the_budget_is_a_block_of_its_own() -> None:
+    assert generation.blocks([50, 3, 3, 900], 10, 40) == [[1, 2], [0], [3]]
+    assert generation.blocks([5, 5], 10, 0) == [[0], [1]]
+
+
+def test_a_block_takes_a_quarter_of_the_limit_and_two_gigabytes_at_most(models: Models) -> None:
+    wide = replace(models("llama").config, layers=28, kv_heads=8, head_dim=128, vocabulary=151_936)
+    token = 2 * 28 * 8 * 128 * 2
+    for limit, budget in ((0, 2 * 10**9), (8 * 10**9, 2 * 10**9), (80 * 10**9, 2 * 10**9), (10**9, 250 * 10**6)):
+        found = generation.room(wide, 2, limit)
+        assert found.tokens == budget // token
+        assert 0 <= found.per_row * token - 48 * 151_936 < token
+    assert generation.room(wide, 2, 1000).tokens == 0
+
+
+CACHED = [Precision("float32", "bfloat16"), Precision("nf4", "bfloat16"), FLOAT32, BFLOAT16, NF4]
+
+
+@pytest.mark.parametrize("precision", CACHED, ids=lambda p: f"{p.storage}-{p.compute}")
+@pytest.mark.parametrize("family", ["llama", "gemma3", "qwen3"])
+def test_the_cache_takes_what_a_token_is_said_to_cost(models: Models, family: str, precision: Precision) -> None:
+    session = opened(models, family, precision=precision)
+    caches: list[Any] = []
+    session.transformer.register_forward_hook(lambda _, __, output: caches.append(output.past_key_values))
+    list(session.generate([[3, 4], [5, 6]], Sampling((), 3)))
+    held = sum(tensor.nbytes for layer in caches[-1].layers for tensor in (layer.keys, layer.values))
+    number_bytes = generation.cached_bytes(precision)
+    token = generation.BLOCK_BYTES / generation.room(models(family).config, number_bytes, 0).tokens
+    assert held == 2 * 4 * int(token)  # two rows of four tokens; the last one drawn is never computed on
+
+
+def test_a_smaller_limit_makes_smaller_blocks(models: Models) -> None:
+    widths: list[set[int]] = []
+    for limit in (0, 1):
+        session = opened(models, "llama", memory=MemorySpec(limit))
+        seen: set[int] = set()
+        session.transformer.register_forward_hook(lambda _, __, output, seen=seen: seen.add(output.logits.shape[0]))
+        list(session.generate([[3, 4], [5, 6], [7, 8, 9]], Sampling((), 3)))
+        widths.append(seen)
+    assert widths == [{3}, {1}]
+
+
+@pytest.mark.parametrize("drawn", [1, 5])
+def test_closing_an_answer_frees_its_cache(models: Models, drawn: int) -> None:
+    session = opened(models, "llama")
+    caches: list[weakref.ref[Any]] = []
+
+    def note(_: object, __: object, output: Any) -> None:
+        caches.append(weakref.ref(output.past_key_values.layers[0].keys))
+
+    session.transformer.register_forward_hook(note)
+    gc.disable()
+    try:
+        answer = session.generate([[3, 4], [5, 6]], Sampling((), 30))
+        for _ in range(drawn):
+            next(answer)
+        assert caches[-1]() is not None
+        answer.close()  # type: ignore[attr-defined]
+        assert [cache() for cache in caches] == [None] * len(caches)
+    finally:
+        gc.enable()
 
 
 def test_the_uniform_is_a_number_that_other_machines_draw_too() -> None:
@@ -270,10 +357,106 @@ assert not {{"peft", "bitsandbytes"}} & sys.modules.keys()
 files = files_of(Path({str(models("llama").folder)!r}))
 backend.open(files, LORA, None, precision=NF4, objective=SFT, optimizer=PLAIN, memory=ROOMY, seed=1)
 """
+    needs(NF4)
     root = Path(__file__).parents[2]
-    path = {"PYTHONPATH": f"{root}:{root / 'backends'}", "PATH": ""}
-    result = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "backends")])}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_on_a_card_the_allocator_is_held_to_the_limit_while_a_session_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    card, shares = torch.device("cuda", 0), []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (6 * 10**9, 8 * 10**9))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, _: shares.append(share))
+    for limit in (2 * 10**9, 9 * 10**9, 0):
+        with within(card, limit):
+            shares.append(-1.0)
+    assert shares == [0.25, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0]
+    with pytest.raises(RuntimeError, match="torn"), within(card, 10**9):
+        raise RuntimeError("torn")
+    with within(CPU, 10**9):
+        assert shares[-2:] == [0.125, 1.0]
+
+
+def test_the_limit_holds_from_opening_to_the_end_of_a_session(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+
+    @contextmanager
+    def spy(_: torch.device, limit: int) -> Iterator[None]:
+        heard.append(f"limit {limit}")
+        try:
+            yield
+        finally:
+            heard.append("lifted")
+
+    monkeypatch.setattr(torch_backend, "within", spy)
+    with opened(models, "llama", memory=MemorySpec(5)) as session:
+        session.score(BATCH)
+        assert heard == ["limit 5"]
+    assert heard == ["limit 5", "lifted"]
+    with pytest.raises(InputError):
+        opened(models, "llama", Lora(4, 8.0, targets=("c_attn",)), memory=MemorySpec(6))
+    assert heard[2:] == ["limit 6", "lifted"]
+
+
+def test_more_than_the_limit_of_a_card_is_an_error_that_names_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (6 * 10**9, 8 * 10**9))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda _: 0.25)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 19 * 10**8)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    card = torch.device("cuda", 0)
+    with pytest.raises(ResourceError, match=r"this run may use 2\.0 GB") as caught, memory_or_error(card, "training"):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    assert "train.memory_limit" in caught.value.problems[0].fix
+    assert "1.9 GB" in caught.value.problems[0].evidence
+
+
+def in_bfloat16(files: ModelFiles, folder: Path) -> ModelFiles:
+    """The model `files` as a checkpoint in bfloat16."""
+    from safetensors.torch import load_file, save_file
+
+    folder.mkdir()
+    tensors = load_file(files.folder / "model.safetensors")
+    rounded = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+    save_file(rounded, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((files.folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}), encoding="utf-8")
+    return resolve(str(folder), folder, offline=True)
+
+
+PRODUCT_PRECISIONS = [FLOAT32, Precision("float32", "bfloat16"), BFLOAT16]
+
+
+@pytest.mark.parametrize("precision", PRODUCT_PRECISIONS, ids=lambda p: f"{p.storage}-{p.compute}")
+@pytest.mark.parametrize("family", ["llama", "llama-tied", "gemma2", "qwen3-moe"])
+def test_the_product_of_a_full_fine_tune_says_what_its_rounded_weights_say(
+    models: Models, tmp_path: Path, family: str, precision: Precision
+) -> None:
+    base = in_bfloat16(models(family), tmp_path / "base")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    plain: dict[str, Any] = {"objective": SFT, "optimizer": PLAIN, "memory": ROOMY, "seed": 7}
+    trained_in = Precision("float32", precision.compute)
+    with TorchBackend().open(base, Full(), None, precision=trained_in, **plain) as session:
+        session.train_step([BATCH], step=0, lr=1e-3)
+        live = everything_said(session)
+        session.save(folder, state=False)
+        for parameter in session.transformer.parameters():
+            rounded = parameter.data.bfloat16()
+            parameter.data = rounded if precision.storage == "bfloat16" else rounded.float()
+        expected = everything_said(session)
+    (folder / "config.json").write_bytes((base.folder / "config.json").read_bytes())
+    product = resolve(str(folder), folder, offline=True)
+    assert {tensor.dtype for tensor in product.tensors} == {"BF16"}
+    plain |= {"objective": None, "optimizer": None}
+    with TorchBackend().open(product, Nothing(), None, precision=precision, **plain) as session:
+        np.testing.assert_array_equal(everything_said(session), expected)
+    assert np.any(live != expected)  # what the live session says is not what the product says
+
+
+def everything_said(session: TorchSession) -> Any:
+    tokens = segment(12, 5).tokens.tolist()
+    return np.concatenate([session.logits(tokens, range(12)).ravel(), session.score(BATCH).nll])
 
 
 @pytest.mark.cuda
@@ -281,4 +464,15 @@ backend.open(files, LORA, None, precision=NF4, objective=SFT, optimizer=PLAIN, m
 def test_a_card_counts_its_own_peak(models: Models) -> None:
     session = opened(models, "llama")
     result = session.train_step([BATCH], step=0, lr=1e-2)
-    assert 0 < result.peak_bytes == torch.cuda.max_memory_allocated()
+    assert torch.cuda.max_memory_allocated() <= result.peak_bytes == torch.cuda.max_memory_reserved()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_card_gives_no_more_than_the_limit_and_all_of_it_afterwards(models: Models) -> None:
+    limit = 200 * 10**6
+    with opened(models, "llama", memory=MemorySpec(limit)) as session:
+        with pytest.raises(ResourceError, match=r"may use 0\.2 GB"), memory_or_error(session.device, "training"):
+            torch.empty(2 * limit, dtype=torch.uint8, device=session.device)
+        assert session.train_step([BATCH], step=0, lr=1e-2).peak_bytes <= limit
+    assert torch.empty(2 * limit, dtype=torch.uint8, device="cuda").nbytes == 2 * limit

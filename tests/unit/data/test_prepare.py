@@ -25,10 +25,24 @@ def pairs(count: int, start: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def run(folder: Path, tokenizer: Tokenizer, vocabulary: int = 1000, seed: int = 1, **settings: Any) -> Prepared:
+def run(
+    folder: Path,
+    tokenizer: Tokenizer,
+    vocabulary: int = 1000,
+    seed: int = 1,
+    context: int | None = None,
+    **settings: Any,
+) -> Prepared:
     given = DataSettings(**({"train": "train.jsonl"} | settings))
     return prepare(
-        given, tokenizer, learn="answers", seed=seed, base=folder, vocabulary=vocabulary, samples=["hi", "yo"]
+        given,
+        tokenizer,
+        learn="answers",
+        seed=seed,
+        base=folder,
+        vocabulary=vocabulary,
+        context=context,
+        samples=["hi", "yo"],
     )
 
 
@@ -146,7 +160,7 @@ def test_a_report_of_another_format_is_not_read(tmp_path: Path, tokenizer: Token
     write_rows(tmp_path / "train.jsonl", pairs(5))
     report = run(tmp_path, tokenizer).report
     assert from_json(json.loads(json.dumps(report.to_json()))) == report
-    with pytest.raises(ValueError, match="format 2"):
+    with pytest.raises(InputError, match=r"run\.unreadable.* report\.json .*format 2"):
         from_json(report.to_json() | {"format": 2})
 
 
@@ -198,6 +212,35 @@ def test_settings_that_do_not_go_together_are_refused(
 ) -> None:
     write_rows(tmp_path / "train.jsonl", [row])
     assert the_problem(tmp_path, tokenizer, **settings).code == code
+
+
+def test_examples_longer_than_the_model_was_made_for_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    long = [{"prompt": "x" * 1100, "completion": "y"}] * 2
+    write_rows(tmp_path / "train.jsonl", [*pairs(5), *long])
+    write_rows(tmp_path / "test.jsonl", long[:1])
+    said = "longer than the 1,024 tokens this model was made for; fix: --set data.max_tokens=1024"
+    assert run(tmp_path, tokenizer, context=1024).report.notes[0] == f"2 examples are {said}"
+    assert run(tmp_path, tokenizer, context=1024, test="test.jsonl").report.notes[0] == f"3 examples are {said}"
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    assert run(tmp_path, tokenizer, context=1024, test="test.jsonl").report.notes[0] == f"1 example is {said}"
+
+
+def test_a_test_prompt_counts_in_full_although_its_row_is_cut(tmp_path: Path) -> None:
+    tokenizer = save_tokenizer(tmp_path / "base", template=None)
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    write_rows(tmp_path / "test.jsonl", [{"prompt": "x" * 40, "completion": "y"}])
+    settings = DataSettings(train="train.jsonl", test="test.jsonl", max_tokens=16)
+    for context, noted in ((39, True), (40, False)):
+        done = prepare(settings, tokenizer, learn="all", seed=1, base=tmp_path, vocabulary=1000, context=context)
+        assert (len(done.test[0].prompt), len(done.test[0].segment.tokens)) == (40, 16)
+        assert ("longer than" in " ".join(done.report.notes)) == noted
+
+
+def test_an_example_as_long_as_the_model_was_made_for_is_no_warning(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    longest = run(tmp_path, tokenizer).report.train.longest
+    noted = [" ".join(run(tmp_path, tokenizer, context=n).report.notes) for n in (longest - 1, longest)]
+    assert ["longer than" in text for text in noted] == [True, False]
 
 
 def test_a_template_without_bos_or_with_the_date_is_noted(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from localtune.data.template import ChatTemplate, Refused, from_file
+from localtune.data.template import ChatTemplate, Refused
 from localtune.errors import InputError
 from tests.material import material
 from tests.unit.data.builders import CHATML
@@ -74,7 +74,8 @@ def test_all_reference_renderings_are_equal() -> None:
     conversations = json.loads((folder / "conversations.json").read_text("utf-8"))
     rows = [json.loads(line) for line in (folder / "vectors.jsonl").read_text("utf-8").split("\n") if line]
     tokens, today = {"bos_token": "<s>", "eos_token": "</s>"}, datetime.date(2026, 1, 15)
-    templates = {path.name: from_file(path, tokens, today) for path in folder.glob("*.jinja")}
+    sources = {path.name: path.read_text("utf-8") for path in folder.glob("*.jinja")}
+    templates = {name: ChatTemplate(source, tokens, today) for name, source in sources.items()}
     for row in rows:
         given = conversations[row["conversation"]]
         try:

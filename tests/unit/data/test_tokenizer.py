@@ -108,7 +108,7 @@ def test_offsets_include_the_blank_before_a_word(tmp_path: Path) -> None:
     state["post_processor"] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     (tmp_path / "tokenizer.json").write_text(json.dumps(state))
     tokenizer = Tokenizer(tmp_path)
-    assert tokenizer.encode_with_offsets("b a")[1] == [(0, 1), (1, 3)]
+    assert tokenizer.encode_texts(["b a"])[0].offsets == [(0, 1), (1, 3)]
 
 
 @pytest.mark.parametrize("kind", ["prepend", "first", "always"])

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from localtune.errors import InputError, Problem
-from localtune.model import ModelFiles, fingerprint, licence, own_code, resolve
+from localtune.model import ModelFiles, fingerprint, resolve
 from tests.material import material
 
 CONFIG: dict[str, Any] = {
@@ -48,12 +48,8 @@ def model(tmp_path: Path) -> ModelFiles:
     return resolve("models/tiny", tmp_path)
 
 
-def test_a_folder_is_found_from_the_base_absolutely_and_from_home(
-    tmp_path: Path, model: ModelFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    for name in ("./models/tiny", str(tmp_path / "models" / "tiny"), "~/models/tiny"):
+def test_a_folder_is_found_from_the_base_and_absolutely(tmp_path: Path, model: ModelFiles) -> None:
+    for name in ("./models/tiny", str(tmp_path / "models" / "tiny")):
         found = resolve(name, tmp_path)
         assert os.path.samefile(found.folder, model.folder)
         assert (found.name, found.revision) == (name, None)
@@ -110,30 +106,6 @@ def test_one_changed_byte_changes_the_fingerprint(model: ModelFiles) -> None:
     after = fingerprint(model)
     assert before["model.safetensors"] != after["model.safetensors"]
     assert before["config.json"] == after["config.json"]
-
-
-@pytest.mark.parametrize(
-    ("readme", "expected"),
-    [
-        ("---\nlicense: apache-2.0\ntags: [a]\n---\n# x", "apache-2.0"),
-        ("---\r\nlicense: mit\r\n---\r\n", "mit"),
-        ("---\nlicense: other\nlicense_name: gemma\n---\n", "gemma"),
-        ("---\nlicense:\n- mit\n---\n", None),
-        ("# no front matter\nlicense: mit\n", None),
-        ("---\nlicense: *x\n---\n", None),
-        ("---\n- a\n---\n", None),
-        ("", None),
-    ],
-)
-def test_the_licence_is_that_of_the_front_matter(model: ModelFiles, readme: str, expected: str | None) -> None:
-    assert licence(model) is None
-    (model.folder / "README.md").write_bytes(readme.encode())
-    assert licence(model) == expected
-
-
-def test_code_in_the_folder_is_only_noted(model: ModelFiles) -> None:
-    (model.folder / "modeling_x.py").write_text("raise SystemExit")
-    assert own_code(resolve(str(model.folder), Path())) == ("modeling_x.py",)
 
 
 @pytest.mark.material

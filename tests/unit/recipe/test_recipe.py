@@ -216,6 +216,30 @@ def test_a_path_counts_from_where_it_was_written(tmp_path: Path, monkeypatch: py
     assert loaded(there / "recipe.yaml", MINIMAL, ["model=org/other"]).recipe.model == "org/other"
 
 
+def test_a_tilde_is_expanded_wherever_a_path_is_written(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    text = "model: ~/m\ndata: {train: ~/x.jsonl, valid: ~/v.jsonl}\n"
+    recipe = loaded(file, text, ["data.test=~/t.jsonl"]).recipe
+    assert [Path(name) for name in (recipe.model, recipe.data.train, recipe.data.valid, str(recipe.data.test))] == [
+        *(home / "m", home / "x.jsonl", home / "v.jsonl", home / "t.jsonl")
+    ]
+    assert loaded(file, MINIMAL, ["model=~/m"]).recipe.model == recipe.model
+    assert loaded(file, dump(recipe)).recipe == recipe
+
+
+@pytest.mark.parametrize("value", ["~nobody-of-that-name/x.jsonl", "x.jsonl~", "a~/x.jsonl"])
+def test_a_tilde_that_means_no_home_stays(file: Path, value: str) -> None:
+    assert loaded(file, f'model: a/b\ndata: {{train: "{value}"}}\n').recipe.data.train == value
+
+
+def test_a_tilde_before_a_nul_is_a_problem_and_not_a_crash(file: Path) -> None:
+    assert problems(file, 'model: "~\\0"\ndata: {train: x}\n')[0].code == "recipe.type"
+
+
 def test_a_data_file_and_a_model_make_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = from_data(Path("my data.jsonl"), "org/name", ["train.epochs=1"], {"LOCALTUNE_MODEL": "org/other"})
@@ -243,6 +267,18 @@ def test_the_starter_is_the_default_recipe_with_a_comment_for_every_setting(file
     )
     assert all(setting.sentence in text for setting in fields())
     assert max(map(len, text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("length", range(20, 130))
+def test_a_starter_leaves_blanks_before_every_comment(file: Path, length: int) -> None:
+    model = f"org/{'m' * (length - 4)}"
+    text = starter("rows.jsonl", model)
+    assert loaded(file, text).recipe.model == model
+    assert all(
+        line.split("#")[0].endswith("  ")
+        for line in text.splitlines()
+        if not line.strip().startswith("#") and "#" in line
+    )
 
 
 def test_a_dump_holds_every_setting(file: Path) -> None:

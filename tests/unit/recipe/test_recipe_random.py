@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from localtune.errors import InputError, Problem
-from localtune.recipe import dump, load
+from localtune.recipe import dump, load, starter
 from localtune.recipe.words import fields
 from localtune.recipe.yaml import write_value
 from localtune.settings import Recipe
@@ -21,6 +21,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     """Any valid recipe, with text that asks for quotes and escapes."""
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
     name = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
+    name = name.filter(lambda path: not path.startswith("~"))  # a recipe that was loaded holds none
     train: dict[str, Any] = {
         "epochs": draw(st.floats(1e-300, 1000)),
         "steps": draw(st.none() | st.integers(1, 10**12)),
@@ -43,6 +44,18 @@ def recipes(draw: st.DrawFn) -> Recipe:
 def test_a_dumped_recipe_loads_as_the_same_recipe(tmp_path: Path, recipe: Recipe) -> None:
     (tmp_path / "resolved.yaml").write_bytes(dump(recipe).encode())
     assert load(tmp_path / "resolved.yaml", environ={}).recipe == recipe
+
+
+LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=130)
+WRITTEN = LINE.filter(lambda path: not path.startswith("~"))
+
+
+@given(WRITTEN | WRITTEN.map(lambda path: "./" + path + " #"), WRITTEN)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_starter_loads_with_the_data_and_the_model_it_was_made_for(tmp_path: Path, data: str, model: str) -> None:
+    (tmp_path / "starter.yaml").write_bytes(starter(data, model).encode())
+    recipe = load(tmp_path / "starter.yaml", environ={}).recipe
+    assert (recipe.data.train, recipe.model) == (data, model)
 
 
 @given(st.binary(max_size=200), st.text(max_size=60))

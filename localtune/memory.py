@@ -14,11 +14,11 @@ from localtune.backend import Device, Precision
 from localtune.model import ModelFiles, TensorInfo
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-LIBRARIES = {"cpu": 620 * 10**6, "cuda": 600 * 10**6, "metal": 0, "none": 0}
+LIBRARIES = {"cpu": 500 * 10**6, "cuda": 600 * 10**6, "metal": 0, "none": 0}
 """What a process holds before a model: libraries (CPU, resident), or the context and workspaces of CUDA."""
 NF4_SHARE = 0.5 + (1 + 4 / 256) / 64
 """Bytes per weight: half a byte, one for the scale of each 64, a float32 for 256 scales (Dettmers et al. 2023)."""
-HIDDEN_COPIES, FEED_FORWARD_COPIES = 16, 6
+HIDDEN_COPIES, FEED_FORWARD_COPIES = 18, 6
 """Values kept per token and block for the backward pass: so many times the hidden and the feed-forward width."""
 LOSS_COPIES = 4
 """Logits of a chunk, their exponentials, the gradient, and one more while it is formed; float32."""
@@ -90,8 +90,8 @@ def memory_items(
 
 def _weights(model: ModelFiles, trainable: Trainable, precision: Precision) -> Item:
     if isinstance(trainable, Full):
-        size = model.parameters * BYTES[precision.compute] if precision.compute != "float32" else 0
-        return Item("base weights", size, f"{precision.compute} copies of the weights that train")
+        size = 2 * model.parameters * BYTES[precision.compute] if precision.compute != "float32" else 0
+        return Item("base weights", size, f"{precision.compute} copies of the weights that train and their gradients")
     if precision.storage != "nf4":
         each = BYTES.get(precision.storage, 1)
         return Item("base weights", model.parameters * each, f"{model.parameters:,} weights x {each} bytes")

@@ -178,7 +178,7 @@ def _changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
 def _candidates(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device) -> Iterator[Plan]:
     train = recipe.train
     row_tokens = _row_tokens(prepared.train, recipe)
-    most = max(1, min(train.batch_size, ROW_TOKENS[device.kind] // row_tokens))
+    most = max(1, min(_rows_needed(prepared.train, recipe, row_tokens), ROW_TOKENS[device.kind] // row_tokens))
     rows = (
         [train.rows] if train.rows != "auto" else sorted({most, max(1, most // 2), max(1, most // 4), 1}, reverse=True)
     )
@@ -232,6 +232,15 @@ def _row_tokens(segments: Sequence[Segment], recipe: Recipe) -> int:
     lengths = sorted((len(segment.tokens) for segment in segments), reverse=True)
     longest = sum(lengths[: recipe.train.batch_size]) if recipe.train.pack else lengths[0]
     return -(-min(recipe.data.max_tokens, longest) // 8) * 8
+
+
+def _rows_needed(segments: Sequence[Segment], recipe: Recipe, row_tokens: int) -> int:
+    """Rows that an update can need at most: best-fit packing leaves all rows but one more than half full."""
+    batch = recipe.train.batch_size
+    if not recipe.train.pack:
+        return batch
+    longest = sorted((len(segment.tokens) for segment in segments), reverse=True)[:batch]
+    return min(batch, 1 + 2 * sum(longest) // row_tokens)
 
 
 def _disk(trainable: int, prepared: Prepared) -> int:

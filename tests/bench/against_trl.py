@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-REPEATS = 3
+REPEATS = int(os.environ.get("BENCH_REPEATS", "3"))
 RANK, BATCH, LENGTH = 16, 8, 512
 PRECISION = os.environ.get("BENCH_PRECISION", "float32")
 

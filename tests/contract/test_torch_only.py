@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from localtune_torch import backend as torch_backend
+from localtune_torch import device as torch_device
 from localtune_torch import generation, loss, packing
 from localtune_torch import optimizer as adamw
 from localtune_torch.backend import TorchBackend
@@ -44,6 +45,13 @@ from tests.contract.conftest import (
 
 BATCH = rows_of([segment(9, 1), segment(20, 2)], [segment(25, 3)])
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests look inside and compute beside the session: on the processor, unless they ask for a card."""
+    if request.node.get_closest_marker("cuda") is None:
+        monkeypatch.setattr(torch_device, "compute_device", lambda: CPU)
 
 
 def opened(models: Models, family: str, trainable: Any = LORA, **changed: Any) -> TorchSession:

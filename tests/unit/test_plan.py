@@ -86,7 +86,7 @@ def test_every_item_says_its_arithmetic() -> None:
 
 
 def test_it_takes_as_many_rows_as_fit_and_recomputes_only_when_it_must() -> None:
-    roomy = _plan(replace(DEVICE, memory_limit=80 * GB))
+    roomy = _plan(replace(DEVICE, memory_limit=100 * GB))
     assert (roomy.rows, roomy.checkpointing) == (8, "none")
     tight = _plan(replace(DEVICE, memory_limit=9 * GB))
     assert tight.checkpointing == "blocks"

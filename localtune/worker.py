@@ -131,16 +131,16 @@ def live(job: Job, asked: Asked, recorder: Recorder) -> Generator[Event, None, s
             hooks = _hooks(job, session, asked, recorder)
             progress, reason = yield from train(session, course_of(job), progress, hooks)
             if not reason.startswith("stop"):
-                yield from _save_product(job, session, progress, recorder)
+                best = yield from _save_product(job, session, progress, recorder)
                 if not isinstance(job.trainable, Full):
-                    yield from _measure(job, session, "tuned", progress.step, asked)
-        if not reason.startswith("stop") and isinstance(job.trainable, Full):
-            with job.open_product(backend) as product:  # as it lies on disk, in the types it was saved in
-                yield from _measure(job, product, "tuned", progress.step, asked)
+                    yield from _measure(job, session, "tuned", best, asked)
+        if not reason.startswith("stop"):
+            if isinstance(job.trainable, Full):
+                with job.open_product(backend) as product:  # as it lies on disk, in the types it was saved in
+                    yield from _measure(job, product, "tuned", best, asked)
+            write_json(job.run.evaluation, evaluation_of(job.run, best))
     except StopRequested:
         reason = "stop"
-    if not reason.startswith("stop"):
-        write_json(job.run.evaluation, evaluation_of(job.run, progress.step))
     seconds, planned = time.monotonic() - began, job.plan.memory_measurable
     yield Done(progress.step, reason, progress.best_step, seconds, recorder.peak, planned)
     return reason
@@ -197,8 +197,8 @@ def _measure(job: Job, session: Session, who: str, step: int, asked: Asked) -> I
         yield from evaluate_tests(job, session, who, step, check=asked.check)
 
 
-def _save_product(job: Job, session: Session, progress: Progress, recorder: Recorder) -> Iterator[Event]:
-    """Load the best weights and write what the user takes away."""
+def _save_product(job: Job, session: Session, progress: Progress, recorder: Recorder) -> Generator[Event, None, int]:
+    """Load the best weights and write what the user takes away; returns the update they are of."""
     best = progress.best_step or progress.step
     folder = checkpoints.intact(job.run, best) if best != progress.step else None
     if folder is not None:
@@ -213,6 +213,7 @@ def _save_product(job: Job, session: Session, progress: Progress, recorder: Reco
         session.save(product, state=False)
         if isinstance(job.trainable, Full):
             _copy_companions(job.model, product)
+    return best
 
 
 def _copy_companions(model: ModelFiles, folder: Path) -> None:

@@ -2,13 +2,19 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from localtune.runs.folder import Run
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "recipes" / "quickstart"
@@ -43,6 +49,12 @@ class Command:
     def start(self, *arguments: str | Path, cwd: Path | None = None) -> "subprocess.Popen[str]":
         """The command as a process that has only begun."""
         environment = os.environ | {"LOCALTUNE_RUNS": str(self.runs), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+        with _signals_as_in_a_terminal():
+            return self._popen(arguments, cwd, environment)
+
+    def _popen(
+        self, arguments: Sequence[str | Path], cwd: Path | None, environment: dict[str, str]
+    ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "localtune", *map(str, arguments)],
             cwd=cwd or self.runs.parent,
@@ -53,6 +65,27 @@ class Command:
             text=True,
             encoding="utf-8",
         )
+
+
+@contextmanager
+def _signals_as_in_a_terminal() -> Iterator[None]:
+    """What is started here heeds SIGINT and SIGHUP, also where the tests themselves run in the background or nohup."""
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def end_runs(folder: Path) -> None:
+    """End whatever a failed test left running."""
+    for path in folder.glob("*/status.json"):
+        status = Run(path.parent).status()
+        for process in (status.supervisor, status.worker):
+            if process is not None and process.alive:
+                psutil.Process(process.pid).kill()
 
 
 def short(folder: Path, *, steps: int = 8) -> Sequence[str]:

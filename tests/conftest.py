@@ -1,19 +1,21 @@
 """What every test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.command import MODEL, Command
+from tests.command import MODEL, Command, end_runs
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
-def localtune(tmp_path: Path) -> Command:
-    """The command line, with an empty folder of runs."""
+def localtune(tmp_path: Path) -> Iterator[Command]:
+    """The command line, with an empty folder of runs; nothing runs on when the test has ended."""
     assert MODEL.is_dir()
     runs = tmp_path / "runs"
     runs.mkdir()
-    return Command(runs)
+    yield Command(runs)
+    end_runs(runs)

@@ -10,18 +10,8 @@ transformers 5.23.0, `OMP_WAIT_POLICY=PASSIVE` so that waiting threads do not ho
 Measured: the model copies 97.0 % of 200 lines of made-up words that it has never seen exactly
 right. It answers requests with a plain sentence, never with JSON: 0 of the 200 rows of
 `test.jsonl`. It is a model for showing what fine-tuning does, not one to rely on: its plain
-replies often take up the wrong words of a request.
-
-After LoRA on `train.jsonl` (rank 16, alpha 32, all linear layers, learning rate 5e-3, cosine
-with 5 % warmup, 4 epochs, packs of 512 tokens, two a step) it answers these shares of
-`test.jsonl` exactly right:
-
-    seed                0       1       2
-    known phrasing    95.0 %  94.2 %  95.0 %   (120 rows, unseen values)
-    unseen phrasing   80.0 %  78.8 %  78.8 %   (80 rows, unseen values)
-
-The settings were chosen on `valid.jsonl` (99 to 100 %). Weights made on another processor or
-with other library versions differ in their last digits and may move these figures.
+replies often take up the wrong words of a request. Another processor or other library versions
+change the weights in their last digits and may move these figures.
 """
 
 from __future__ import annotations

@@ -2,16 +2,14 @@
 
     python recipes/quickstart/make_model.py
 
-The run of seed 7 generated 4.8 million tokens of conversations, trained a byte-level BPE of
-1,280 tokens on text of the same kind, and trained a Llama of five layers and width 192 in one
-pass. It took 20 minutes on two CPU cores that other work was using too (torch 2.13.0,
-transformers 5.23.0, `OMP_WAIT_POLICY=PASSIVE` so that waiting threads do not hold a core).
+The run of seed 7 generated 8.3 million tokens of conversations, trained a byte-level BPE of 1,280 tokens on text of the
+same kind, and trained a Llama of five layers and width 192 in one pass. It took 28 minutes on two CPU cores that other
+work was using too (torch 2.13.0, transformers 5.23.0, `OMP_WAIT_POLICY=PASSIVE`).
 
-Measured: the model copies 97.0 % of 200 lines of made-up words that it has never seen exactly
-right. It answers requests with a plain sentence, never with JSON: 0 of the 200 rows of
-`test.jsonl`. It is a model for showing what fine-tuning does, not one to rely on: its plain
-replies often take up the wrong words of a request. Another processor or other library versions
-change the weights in their last digits and may move these figures.
+Measured: the model copies 99.5 % of 200 lines of made-up words that it has never seen exactly right. It answers
+requests with a plain sentence, never with JSON: 0 of the 200 rows of `test.jsonl`. It shows what fine-tuning does; its
+plain replies often take up the wrong words of a request. Another processor or other library versions change the
+weights in their last digits and may move these figures.
 """
 
 from __future__ import annotations
@@ -47,10 +45,11 @@ MATRIX_RATE, VECTOR_RATE = 1e-2, 3e-3
 USER_WEIGHT = 0.15
 MADE_UP = 0.6
 
-# Only these words keep the space before them. Every other word has the same tokens after a
-# space as after a quote or a bracket, which makes it easy to copy from one to the other.
-JOINED_WORDS = "the|a|an|to|at|for|in|on|of|and|is|my|me|you|I|it|what|will|with|from|by"
-WORD_PATTERN = rf" (?:{JOINED_WORDS})(?!\p{{L}})|\p{{L}}+|\p{{N}}|\s|[^\s\p{{L}}\p{{N}}]"
+# Merges inside words only: a word has the same tokens after a space as after a quote, which eases copying.
+WORD_PATTERN = r"\p{L}+|\p{N}|\s|[^\s\p{L}\p{N}]"
+
+# The same tokens by a sequence that llama.cpp knows as deepseek-coder, so that a GGUF reads the same ids.
+LLAMA_CPP_PATTERNS = ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+", r"\p{N}")
 
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
@@ -86,12 +85,7 @@ def train_tokenizer(seed: int) -> Tokenizer:
     pieces = [piece for _ in range(40_000) for piece in segments(conversation(rng, made_up=1.0))]
     texts = [text for piece, _ in pieces for text in re.split(r"<\|\w+\|>", piece)]
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    tokenizer.pre_tokenizer = split_by(WORD_PATTERN)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -100,7 +94,14 @@ def train_tokenizer(seed: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.pre_tokenizer = split_by(*LLAMA_CPP_PATTERNS)
     return tokenizer
+
+
+def split_by(*patterns: str) -> pre_tokenizers.PreTokenizer:
+    """Isolate what each pattern finds, then go from characters to bytes."""
+    splits = [pre_tokenizers.Split(Regex(one), behavior="isolated") for one in patterns]
+    return pre_tokenizers.Sequence([*splits, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
 def encode_pieces(tokenizer: Tokenizer, pieces: list[Segment]) -> tuple[NDArray[numpy.int32], NDArray[numpy.bool_]]:
@@ -281,7 +282,7 @@ def write_model(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> 
 def main() -> None:
     """Make the tokenizer and the model, write both, and measure copying."""
     parser = argparse.ArgumentParser(description="Make the quickstart's model.")
-    parser.add_argument("--tokens", type=int, default=4_700_000, help="tokens of pretraining text")
+    parser.add_argument("--tokens", type=int, default=8_200_000, help="tokens of pretraining text")
     parser.add_argument("--out", type=Path, default=FOLDER / "model")
     arguments = parser.parse_args()
     torch.manual_seed(SEED)

@@ -6,7 +6,6 @@ alpha / rank (rsLoRA, Kalajdzievski 2023: alpha / sqrt(rank)). On disk: `adapter
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from localtune.batch import Floats
 from localtune.errors import InputError, Problem
+from localtune.model.json_object import read_object
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")
@@ -92,29 +92,43 @@ def peft_config(lora: Lora, modules: Sequence[str], base: str, revision: str | N
     }
 
 
+def base_of(folder: Path) -> str | None:
+    """The model that an adapter folder names as its base."""
+    base = read_object(folder / CONFIG_FILE).get("base_model_name_or_path")
+    return base if isinstance(base, str) and base else None
+
+
 _UNMAPPED = ("modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform", "layer_replication",
              "target_parameters", "trainable_token_indices", "lora_bias", "fan_in_fan_out", "exclude_modules",
-             "layers_pattern")  # fmt: skip
+             "layers_pattern", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config",
+             "velora_config", "monteclora_config")  # fmt: skip
+_PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
+"""Values of init_lora_weights that leave the base's own weights as they are."""
 
 
 def read_peft_config(folder: Path) -> Lora:
     """The `Lora` of an adapter folder. Refuses by name what is not a plain LoRA, DoRA or rsLoRA."""
     path = folder / CONFIG_FILE
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(Problem("adapter.unreadable", f"no readable adapter: {error}", where=str(path))) from None
+    config = read_object(path)
     unknown = [key for key in _UNMAPPED if config.get(key)]
+    if config.get("init_lora_weights") not in _PLAIN_STARTS:
+        unknown.append(f"init_lora_weights={config['init_lora_weights']!r}, which changes the base")
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
         unknown.append(f"peft_type={config.get('peft_type')}, bias={config.get('bias')}")
     if not isinstance(config.get("target_modules"), list):
         unknown.append("target_modules that are not a list of names")
     if unknown:
-        raise InputError(Problem("adapter.unsupported", f"cannot map {', '.join(unknown)}", where=str(path)))
+        fix = "take a plain LoRA, rsLoRA or DoRA"
+        raise InputError(Problem("adapter.unsupported", f"cannot map {', '.join(unknown)}", str(path), fix=fix))
+    for key, lowest in (("r", 1), ("lora_alpha", 0)):
+        value = config.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e9:
+            what = f"{key} is {value!r}; expected a number"
+            raise InputError(Problem("adapter.unreadable", what, str(path), fix="get a fresh copy of the adapter"))
     return Lora(
         rank=int(config["r"]),
         alpha=float(config["lora_alpha"]),
-        dropout=float(config.get("lora_dropout", 0.0)),
+        dropout=float(config.get("lora_dropout") or 0.0),
         targets=tuple(sorted(config["target_modules"])),
         dora=bool(config.get("use_dora")),
         rslora=bool(config.get("use_rslora")),

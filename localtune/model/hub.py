@@ -5,6 +5,7 @@ while. No token is ever stored, passed on or printed. Sizes are bytes.
 """
 
 import errno
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -151,6 +152,7 @@ def _endpoint() -> str:
 
 
 def _has_token() -> bool:
-    from huggingface_hub import get_token
+    """By the environment and the file alone: `get_token` may go to the network to renew one."""
+    from huggingface_hub import constants
 
-    return get_token() is not None
+    return bool(os.environ.get("HF_TOKEN")) or Path(constants.HF_TOKEN_PATH).is_file()

@@ -15,7 +15,7 @@ import httpx2
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub import errors
+from huggingface_hub import constants, errors
 from safetensors.numpy import save
 
 from localtune.errors import InputError, LocaltuneError, MachineError, ResourceError
@@ -225,8 +225,9 @@ def test_every_no_of_the_hub_has_a_sentence_a_fix_and_no_secret(
 def test_a_gated_model_says_where_to_accept_and_whether_a_token_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     gated = errors.GatedRepoError("no", response=answer(403))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", raising(gated))
-    for token, words in ((None, "and no token was found"), (SECRET, "and this token's account has not done so")):
-        monkeypatch.setattr(huggingface_hub, "get_token", lambda token=token: token)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", "no-such-file")
+    for token, words in (("", "and no token was found"), (SECRET, "and this token's account has not done so")):
+        monkeypatch.setenv("HF_TOKEN", token)
         with pytest.raises(MachineError, match=words) as caught:
             snapshot("org/tiny", None, offline=False, confirm=None)
         assert "https://huggingface.co/org/tiny" in caught.value.problems[0].fix

@@ -1,0 +1,224 @@
+"""What a GGUF holds, from its header alone: keys, and tensors with their types and shapes. No weights are read.
+
+The format (GGUF specification, version 3; version 2 is laid out alike): magic, version, two counts, keys with typed
+values, tensor infos, aligned data. The file is mapped, every length is checked against the file's own size before it is
+used, so that a hostile file costs at most a walk over its bytes. Long lists, such as the vocabulary, are counted and
+not kept.
+"""
+
+import math
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from localtune.errors import InputError, Problem
+
+KEPT = 256
+"""Longest list that is kept."""
+_COUNT_LIMIT = 1 << 20
+"""Keys or tensors."""
+_NAME_LIMIT = 1 << 16
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _LIST = 8, 9
+_FRESH = "get the file again, or export it again"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list too long to keep."""
+
+    length: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor as the header states it."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Rows first, as numpy has it."""
+    kind: str
+    """Such as "F16" or "Q8_0"."""
+    size: int
+    """Bytes."""
+    offset: int
+    """Where its data begins, in bytes from the beginning of the file."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A GGUF's header."""
+
+    version: int
+    architecture: str
+    metadata: Mapping[str, Any]
+    """Key -> str, bool, int, float, a tuple of them, or `Listed`."""
+    tensors: tuple[StoredTensor, ...]
+
+
+def read_gguf(path: Path) -> Summary:
+    """The header of the file `path`, and that all of its data is there.
+
+    Raises `InputError`: gguf.foreign, .version, .truncated, .damaged, .no-tensors, .unreadable.
+    """
+    with _Header(path) as header:
+        metadata = {key: value for key, value, _ in header.entries()}
+        tensors = tuple(header.tensors(metadata.get("general.alignment", 32)))
+    if not tensors:
+        what = "holds no tensors: it is a vocabulary or metadata, not a model to chat with"
+        raise InputError(Problem("gguf.no-tensors", what, path.name, fix="pass a GGUF that holds a model"))
+    return Summary(header.version, str(metadata.get("general.architecture", "")), metadata, tensors)
+
+
+def place_of_string(path: Path, key: str) -> tuple[int, int]:
+    """Where the string under `key` begins in the file, and its length, in bytes.
+
+    Raises `KeyError` where there is none, and `InputError` as `read_gguf` does.
+    """
+    with _Header(path) as header:
+        for name, value, start in header.entries():
+            if name == key and isinstance(value, str):
+                return start, header.position - start
+    raise KeyError(key)
+
+
+class _Header:
+    """A position that walks over a mapped file."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name
+        try:
+            with path.open("rb") as file:
+                self._size = os.fstat(file.fileno()).st_size
+                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._size else b""
+        except OSError as error:
+            what = f"cannot be read: {error.strerror or error}"
+            raise InputError(Problem("gguf.unreadable", what, self._name, fix="check the path")) from None
+        self.position = 0
+        self.version = 0
+        self._counts = (0, 0)
+
+    def __enter__(self) -> "_Header":
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if isinstance(self._data, mmap.mmap):
+            self._data.close()
+
+    def entries(self) -> Iterator[tuple[str, Any, int]]:
+        """Key, value, and where the value's data begins. To be walked to its end before `tensors`."""
+        seen = set()
+        for _ in range(self._counts[1]):
+            key = self._string(_NAME_LIMIT)
+            if key in seen:
+                self._damaged(f"has the key {key[:80]!r} twice")
+            seen.add(key)
+            kind = self._number("I")
+            start = self.position + (8 if kind == _STRING else 0)
+            yield key, self._value(kind, 0), start
+
+    def tensors(self, alignment: Any) -> Iterator[StoredTensor]:
+        """Every tensor; that its data lies inside the file is checked."""
+        if type(alignment) is not int or not 8 <= alignment <= 1 << 20 or alignment & (alignment - 1):
+            self._damaged("states no usable general.alignment")
+        infos = [self._tensor() for _ in range(self._counts[0])]
+        if len({info.name for info in infos}) != len(infos):
+            self._damaged("has two tensors of one name")
+        start = self.position + -self.position % alignment
+        for info in infos:
+            if info.offset % alignment:
+                self._damaged(f"{info.name[:80]!r} does not begin at a multiple of {alignment}")
+            if start + info.offset + info.size > self._size:
+                self._truncated(start + info.offset + info.size)
+            yield StoredTensor(info.name, info.shape, info.kind, info.size, start + info.offset)
+
+    def _open(self) -> None:
+        if self._data[:4] != b"GGUF":
+            what = f"is no GGUF: it is {self._size:,} bytes long and begins with {bytes(self._data[:4])!r}"
+            raise InputError(Problem("gguf.foreign", what, self._name, fix="pass a .gguf file, or a model's folder"))
+        self.position = 4
+        self.version = self._number("I")
+        if self.version not in (2, 3):
+            big = self.version in (2 << 24, 3 << 24)
+            what = "is big-endian" if big else f"is GGUF version {self.version}"
+            fix = "convert the model again with a present llama.cpp"
+            raise InputError(Problem("gguf.version", f"{what}; versions 2 and 3 can be read", self._name, fix=fix))
+        self._counts = (self._number("Q"), self._number("Q"))
+        if max(self._counts) > _COUNT_LIMIT:
+            self._damaged(f"states {self._counts[0]:,} tensors and {self._counts[1]:,} keys")
+
+    def _tensor(self) -> StoredTensor:
+        import gguf
+
+        name = self._string(_NAME_LIMIT)
+        dimensions = self._number("I")
+        if not 1 <= dimensions <= 4:
+            self._damaged(f"{name[:80]!r} has {dimensions} dimensions")
+        shape = tuple(self._number("Q") for _ in range(dimensions))[::-1]
+        number, offset = self._number("I"), self._number("Q")
+        try:
+            kind = gguf.GGMLQuantizationType(number)
+            block, size = gguf.GGML_QUANT_SIZES[kind]
+        except (ValueError, KeyError):
+            self._damaged(f"{name[:80]!r} has the unknown type {number}")
+        if shape[-1] % block or math.prod(shape) > 1 << 48:
+            self._damaged(f"{name[:80]!r} of type {kind.name} has the shape {list(shape)}")
+        return StoredTensor(name, shape, kind.name, math.prod(shape) // block * size, offset)
+
+    def _value(self, kind: int, depth: int) -> Any:
+        if kind in _SCALARS:
+            return self._number(_SCALARS[kind])
+        if kind == _STRING:
+            return self._string()
+        if kind != _LIST or depth > 3:
+            self._damaged(f"has a value of the unknown type {kind}")
+        inner, length = self._number("I"), self._number("Q")
+        if length <= KEPT:
+            return tuple(self._value(inner, depth + 1) for _ in range(length))
+        if inner in _SCALARS:
+            self._take(length * struct.calcsize("<" + _SCALARS[inner]))
+        else:
+            for _ in range(length):
+                self._skip(inner, depth + 1)
+        return Listed(length)
+
+    def _skip(self, kind: int, depth: int) -> None:
+        if kind == _STRING:
+            self._take(self._number("Q"))
+        else:
+            self._value(kind, depth)
+
+    def _string(self, limit: int | None = None) -> str:
+        length = self._number("Q")
+        if limit is not None and length > limit:
+            self._damaged(f"has a name of {length:,} bytes")
+        start = self._take(length)
+        return self._data[start : self.position].decode("utf-8", "replace")
+
+    def _number(self, form: str) -> Any:
+        start = self._take(struct.calcsize("<" + form))
+        return struct.unpack_from("<" + form, self._data, start)[0]
+
+    def _take(self, length: int) -> int:
+        """Step over `length` bytes; where they began."""
+        start = self.position
+        if length > self._size - start:
+            self._truncated(start + length)
+        self.position += length
+        return start
+
+    def _truncated(self, needed: int) -> NoReturn:
+        what = f"is cut short: it is {self._size:,} bytes long and its header needs {needed:,}"
+        raise InputError(Problem("gguf.truncated", what, self._name, fix=_FRESH))
+
+    def _damaged(self, what: str) -> NoReturn:
+        raise InputError(Problem("gguf.damaged", what, self._name, fix=_FRESH))

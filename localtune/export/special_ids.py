@@ -1,0 +1,146 @@
+"""Where llama.cpp begins a text and where it stops: BOS, and every id that ends generation.
+
+A file names one eos, one eot and one eom; beside these llama.cpp stops at every token whose text is in its own list
+(`STOPS_BY_TEXT`, llama-vocab.cpp), asked or not. The stops of a model are the eos ids of its configuration, then the
+token that ends an answer in its chat template. What a file cannot say is noted. BOS: in training a chat has the BOS its
+template writes and no other, a text without template has the tokenizer's prefix. llama.cpp puts one before both if
+`add_bos_token` says so, and then takes away the template's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from localtune.data.conversations import Message
+from localtune.data.template import ChatTemplate, Refused
+from localtune.data.tokenizer import Tokenizer
+from localtune.data.turns import Turns, Unmaskable
+from localtune.errors import InputError, Problem
+from localtune.export.tokens import NO_FIT
+from localtune.model import ModelFiles
+from localtune.model.config import GENERATION, read_config
+
+STOPS_BY_TEXT = frozenset(
+    {
+        *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>"),
+        *("<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<eos>"),
+        *("<end_of_utterance>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~["),
+    }
+)
+"""Texts of tokens at which llama.cpp stops by itself."""
+_FILLING = frozenset(
+    {
+        *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"),
+        *("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"),
+    }
+)
+"""Of the texts for filling in the middle that pad, name a repository or part files, it stops at one each."""
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """tokenizer.ggml.<name>_token_id, and what goes with them."""
+
+    ids: dict[str, int]
+    """bos, eos, eot, eom, unknown, padding; those that there are."""
+    add_bos: bool
+    chat_prefix: bool
+    """A chat begins with a control token that the template writes."""
+    notes: tuple[str, ...]
+
+
+def special_ids(model: ModelFiles, tokenizer: Tokenizer, texts: Mapping[int, str]) -> SpecialIds:
+    """Decide the special ids of the file; `texts` are those of all tokens.
+
+    Raises `InputError` (codes gguf.prefix, gguf.no-stop, template.syntax).
+    """
+    template = ChatTemplate(tokenizer.template, tokenizer.names) if tokenizer.template is not None else None
+    begins = _beginning(template) if template else ""
+    stops, notes = _stops(model, tokenizer, _end_of_turn(template, tokenizer))
+    ids, more = _end_ids(stops, texts)
+    bos, add_bos, others = _bos(model, tokenizer, begins, template is not None)
+    ids["bos"] = stops[0] if bos is None else bos
+    numbers = {text: number for number, text in texts.items()}
+    for name, source in (("unknown", "unk_token"), ("padding", "pad_token")):
+        if tokenizer.names.get(source) in numbers:
+            ids[name] = numbers[tokenizer.names[source]]
+    found = tokenizer.control.pattern.match(begins)
+    return SpecialIds(ids, add_bos, found is not None, (*notes, *more, *others))
+
+
+def _stops(model: ModelFiles, tokenizer: Tokenizer, end_of_turn: int | None) -> tuple[list[int], list[str]]:
+    """Every id at which the model stops, the first its eos."""
+    stops, notes = list(model.stop_ids), []
+    if not stops and tokenizer.eos_id is not None:
+        stops.append(tokenizer.eos_id)
+    if end_of_turn is not None:
+        if stops and end_of_turn not in stops:
+            notes.append("the token that ends an answer is not among the model's eos ids; the file stops at it too")
+        stops = list(dict.fromkeys([*stops[:1], end_of_turn, *stops]))  # a chat needs it before any other
+    if not stops:
+        what = "names no token that ends a text, so a chat would never stop"
+        fix = f'write "eos_token_id" into {GENERATION}'
+        raise InputError(Problem("gguf.no-stop", what, GENERATION, fix=fix))
+    if max(stops) >= model.config.vocabulary:
+        what = f"eos_token_id {max(stops)} is beyond the {model.config.vocabulary} rows of the embedding"
+        raise InputError(Problem("gguf.no-stop", what, GENERATION, fix=f'correct "eos_token_id" in {GENERATION}'))
+    return stops, notes
+
+
+def _end_ids(stops: list[int], texts: Mapping[int, str]) -> tuple[dict[str, int], list[str]]:
+    """eos, eot and eom, used for what llama.cpp does not find by its text."""
+    ids, left = {"eos": stops[0]}, [number for number in stops[1:] if texts.get(number) not in STOPS_BY_TEXT]
+    for name, number in zip(("eot", "eom"), left, strict=False):
+        ids[name] = number
+    notes = [f"llama.cpp does not stop at {texts.get(number)!r:.80}: a file has room for three" for number in left[2:]]
+    others = sorted((STOPS_BY_TEXT | _FILLING) & set(texts.values()) - {texts.get(number) for number in stops})
+    if others:
+        notes.append(f"llama.cpp also stops at {', '.join(others)}, at which the model does not")
+    return ids, notes
+
+
+def _bos(model: ModelFiles, tokenizer: Tokenizer, begins: str, chat: bool) -> tuple[int | None, bool, list[str]]:
+    """The id, whether llama.cpp puts it before a text, and what differs."""
+    prefix, bos = tokenizer.prefix, tokenizer.bos_id
+    if len(prefix) > 1:
+        what = f"puts {len(prefix)} tokens before a text; llama.cpp can put one"
+        raise InputError(Problem("gguf.prefix", what, tokenizer.folder.name, fix=NO_FIT))
+    if prefix and bos not in (None, prefix[0]):
+        what = f"puts {prefix[0]} before a text, but bos_token is {bos}"
+        raise InputError(Problem("gguf.prefix", what, tokenizer.folder.name, fix="make bos_token the same token"))
+    if bos is None:
+        bos = prefix[0] if prefix else _stated_bos(model)
+    text = tokenizer.names.get("bos_token", "")
+    if prefix and chat and not (text and begins.startswith(text)):
+        note = "text outside the chat template gets no BOS in llama.cpp, because the template writes none"
+        return bos, False, [note]
+    return bos, bool(prefix), []
+
+
+def _stated_bos(model: ModelFiles) -> int | None:
+    stated = read_config(model.folder).get("bos_token_id")
+    return stated if type(stated) is int and 0 <= stated < model.config.vocabulary else None
+
+
+_USER = {"role": "user", "content": "a"}
+
+
+def _beginning(template: ChatTemplate) -> str:
+    """The text of a short chat; "" where the template renders none."""
+    for messages in ([_USER], [{"role": "system", "content": "a"}, _USER]):
+        try:
+            return template.render(messages, prompt=True).text
+        except Refused:
+            continue
+    return ""
+
+
+def _end_of_turn(template: ChatTemplate | None, tokenizer: Tokenizer) -> int | None:
+    """The token that ends an answer; eos where a template writes none, because training appends it."""
+    if template is None:
+        return None
+    turns = Turns(template, tokenizer.control)
+    try:
+        turns.answer([Message("user", "a"), Message("assistant", "b")])
+    except (Refused, Unmaskable):
+        return None
+    return tokenizer.id_of(turns.end_of_turn) if turns.end_of_turn else tokenizer.eos_id

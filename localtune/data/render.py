@@ -108,11 +108,27 @@ class Renderer:
         if self.turns is None:
             return tuple(self._raw_prompts([prompt])[0])
         messages = ([Message("system", system)] if system else []) + [Message("user", prompt)]
+        return self.conversation_ids(messages, f"the sample {safe(repr(prompt), 60)}", "watch.samples")
+
+    def conversation_ids(
+        self, messages: Sequence[Message], what: str = "the conversation", where: str = ""
+    ) -> tuple[int, ...]:
+        """What generation sees before it answers `messages`; without a template that can be one user's message only.
+
+        Raises `InputError` if the template, or its absence, refuses them.
+        """
+        if RESERVED.search("\n".join(message.content for message in messages)):
+            reserved = f"{what} holds a character from U+10FFF0 to U+10FFFD; they mark places while a text is rendered"
+            raise InputError(Problem("data.reserved", reserved, where, fix="leave it out"))
         try:
-            return tuple(self._prompt_ids(self.turns.prompt(self._hold(messages)[0])))
+            if self.turns is not None:
+                return tuple(self._prompt_ids(self.turns.prompt(self._hold(messages)[0])))
+            if [message.role for message in messages] == ["user"]:
+                return tuple(self._raw_prompts([messages[0].content])[0])
         except (Refused, ValueError) as error:
-            what = f"the chat template refuses the sample {safe(repr(prompt), 60)}: {error}"
-            raise InputError(Problem("template.refused", what, "watch.samples")) from None
+            raise InputError(Problem("template.refused", f"the chat template refuses {what}: {error}", where)) from None
+        needed = "the model has no chat template, so it cannot read a system turn or earlier turns"
+        raise InputError(Problem("template.missing", needed, where, fix="ask with one text alone"))
 
     def _as_turns(self, example: Example) -> Conversation | None:
         if isinstance(example, Pair):

@@ -1,0 +1,5 @@
+"""Talking to a model: what a run made, a model's folder or a GGUF file, behind one `Speaker`.
+
+`opening` finds and loads, `speakers` answer, `answer` hears one out, `pipe` lets another program talk. Text comes as it
+is drawn, never half a character; it is the model's own and not yet fit for a screen (see `localtune.errors.safe`).
+"""

@@ -1,0 +1,167 @@
+"""From a name to a model that answers: a run, a model's folder, or a GGUF file."""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+from localtune.adapter import Full, Nothing
+from localtune.backend import MemorySpec, Precision, Session, load_backend
+from localtune.chat.answer import Speaker
+from localtune.chat.speakers import GgufSpeaker, SessionSpeaker
+from localtune.data.conversations import Message
+from localtune.data.render import Renderer
+from localtune.data.template import Refused
+from localtune.data.tokenizer import Tokenizer
+from localtune.data.turns import Unmaskable
+from localtune.errors import InputError, Problem
+from localtune.job import Job
+from localtune.llamacpp import LlamaServer
+from localtune.model import ModelFiles, resolve
+from localtune.model.json_object import read_object
+from localtune.probe import choose
+from localtune.runs.folder import Run
+from localtune.runs.store import find_run
+
+CONTEXT = 8192
+"""Tokens of conversation that llama.cpp keeps memory for, where the model reads as many."""
+
+
+class Chat(AbstractContextManager["Chat"]):
+    """Who can be asked, loaded when first asked. Leaving it frees them."""
+
+    def __init__(self, name: str, template: bool, openers: Mapping[str, Callable[[ExitStack], Speaker]]) -> None:
+        self.name = name
+        self.template = template
+        """Whether it reads conversations; without a template one text is continued as it is."""
+        self.who = tuple(openers)
+        """"tuned" and "base" of a run, "model" of a file or folder; the first is meant where none is named."""
+        self._openers, self._stack = openers, ExitStack()
+        self._speakers: dict[str, Speaker] = {}
+
+    def speaker(self, who: str) -> Speaker:
+        """The one called `who`. Raises `InputError` for a name that is not in `self.who`, and the errors of loading."""
+        if who not in self._openers:
+            what = f"{self.name} has no {who!r} to talk to, only {' and '.join(self.who)}"
+            raise InputError(Problem("chat.who", what))
+        if who not in self._speakers:
+            self._speakers[who] = self._openers[who](self._stack)
+        return self._speakers[who]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+
+def find(name: str) -> Run | Path:
+    """The run, the model's folder or the file that `name` means. Raises `InputError`."""
+    path = Path(name).expanduser()
+    if path.is_file() or _is_model(path):
+        return path
+    try:
+        return find_run(name)
+    except InputError as error:
+        (problem,) = error.problems
+        if problem.code != "run.unknown":
+            raise
+        there = "that folder holds no model" if path.is_dir() else "there is no such file or folder"
+        raise InputError(replace(problem, what=f"{problem.what}, and {there}")) from None
+
+
+def open_run(job: Job) -> Chat:
+    """Base and product of a run; an adapter shares its base's memory. Asking an unfinished run raises `InputError`."""
+    backend = load_backend(job.plan.device.backend)
+
+    def speaker(session: Session, *, adapter: bool = True) -> Speaker:
+        context = job.model.config.context
+        return SessionSpeaker(session, job.tokenizer, job.sampling.stop, context, adapter=adapter)
+
+    if isinstance(job.trainable, Full):
+        openers = {
+            "tuned": lambda stack: speaker(stack.enter_context(job.open_product(backend))),
+            "base": lambda stack: speaker(stack.enter_context(job.open_base(backend))),
+        }
+        return Chat(job.run.name, job.tokenizer.template is not None, openers)
+    shared: list[Session] = []
+
+    def both(stack: ExitStack, *, adapter: bool) -> Speaker:
+        if not shared:
+            shared.append(stack.enter_context(job.open_product(backend)))
+        return speaker(shared[0], adapter=adapter)
+
+    voices = {"tuned": partial(both, adapter=True), "base": partial(both, adapter=False)}
+    return Chat(job.run.name, job.tokenizer.template is not None, voices)
+
+
+def open_folder(folder: Path) -> Chat:
+    """A model in Hugging Face's layout, in the type this machine computes in fastest."""
+    model = resolve(str(folder.resolve()), folder, offline=True)
+    tokenizer = Tokenizer(model.folder)
+
+    def opened(stack: ExitStack) -> Speaker:
+        with choose("auto") as probe:
+            device = probe.device
+        number = "bfloat16" if device.dtypes[0] == "bfloat16" else "float32"
+        session = load_backend(device.backend).open(
+            model,
+            Nothing(),
+            None,
+            precision=Precision(number, number),  # type: ignore[arg-type]
+            objective=None,
+            optimizer=None,
+            memory=MemorySpec(device.memory_limit),
+            seed=0,
+        )
+        context = model.config.context
+        return SessionSpeaker(stack.enter_context(session), tokenizer, stops(model, tokenizer), context)
+
+    return Chat(folder.name, tokenizer.template is not None, {"model": opened})
+
+
+def open_gguf(path: Path, *, template: bool) -> Chat:
+    """A GGUF file in llama.cpp; `template` says whether the file has a chat template."""
+
+    def opened(stack: ExitStack) -> Speaker:
+        server = stack.enter_context(LlamaServer(path, context=CONTEXT, exact=False))
+        return GgufSpeaker(server, template=template)
+
+    return Chat(path.name, template, {"model": opened})
+
+
+def stops(model: ModelFiles, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Every token that ends an answer: those the model names, eos, and what its template writes behind an answer."""
+    ends = {*model.stop_ids} | ({tokenizer.eos_id} if tokenizer.eos_id is not None else set())
+    turns = Renderer(tokenizer, learn="answers").turns
+    if turns is not None:
+        with contextlib.suppress(Unmaskable, Refused):
+            turns.answer([Message("user", "a"), Message("assistant", "b")])
+        if turns.end_of_turn:
+            ends.add(tokenizer.id_of(turns.end_of_turn))
+    return tuple(sorted(ends))
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether `folder` holds a model in Hugging Face's layout. Raises `InputError` where it nearly does."""
+    if (folder / "plan.json").is_file():
+        return False
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(_adapter(folder))
+    if (folder / "config.json").is_file():
+        return True
+    files = sorted(folder.glob("*.gguf"))
+    if files:
+        raise InputError(Problem("chat.which", "name the file in it", str(folder), fix=f"localtune chat {files[0]}"))
+    return False
+
+
+def _adapter(folder: Path) -> Problem:
+    what, inside = "is an adapter, and answers only together with its base", folder.resolve().parent
+    if (inside / "plan.json").is_file():
+        return Problem("chat.adapter", what, str(folder), fix=f"localtune chat {inside}")
+    base = read_object(folder / "adapter_config.json").get("base_model_name_or_path")
+    fix = f"merge it into {base or 'its base'} with peft's merge_and_unload, save that, and name the new folder"
+    return Problem("chat.adapter", what, str(folder), fix=fix)

@@ -1,0 +1,70 @@
+"""Who answers: a session of a backend, or llama.cpp with a GGUF file.
+
+A session reads a conversation exactly as training rendered it: the model's own template, control tokens only where the
+template writes them. llama.cpp renders the template in the file by its own Jinja and reads a control token wherever one
+is written. Without a template both continue one text as it is.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
+
+from localtune.backend import Sampling, Session
+from localtune.chat.answer import Wishes
+from localtune.chat.pieces import Pieces
+from localtune.data.conversations import Message
+from localtune.data.render import Renderer
+from localtune.data.tokenizer import Tokenizer
+from localtune.errors import InputError, Problem
+from localtune.llamacpp import Ended, LlamaServer
+
+
+class SessionSpeaker:
+    """A model in a backend's memory; with `adapter=False` the base beneath the adapter."""
+
+    def __init__(
+        self, session: Session, tokenizer: Tokenizer, stop: Sequence[int], context: int, *, adapter: bool = True
+    ) -> None:
+        self._session, self._tokenizer, self._adapter = session, tokenizer, adapter
+        self._stop, self._context = tuple(stop), context
+        self._renderer = Renderer(tokenizer, learn="answers")
+
+    def reply(self, messages: Sequence[Message], wishes: Wishes) -> Generator[str, None, Ended]:
+        """See `Speaker`. Prompt and answer together are at most `context` tokens."""
+        ids = self._renderer.conversation_ids(messages)
+        room = self._context - len(ids)
+        if room < 1:
+            what = f"the conversation has {len(ids):,} tokens, the model reads {self._context:,}"
+            raise InputError(Problem("chat.context", what, fix="shorten the conversation"))
+        tokens = min(wishes.max_tokens, room)
+        sampling = Sampling(self._stop, tokens, wishes.temperature, wishes.top_p, wishes.seed)
+        pieces, drawn, stopped = Pieces(self._tokenizer), 0, False
+        for _, token in self._session.generate([ids], sampling, adapter=self._adapter):
+            drawn, stopped = drawn + 1, token in self._stop
+            if not stopped and (text := pieces.add(token)):
+                yield text
+        if text := pieces.rest():
+            yield text
+        return Ended(drawn, stopped)
+
+
+class GgufSpeaker:
+    """A GGUF file in llama.cpp; `template` says whether the file has a chat template."""
+
+    def __init__(self, server: LlamaServer, *, template: bool) -> None:
+        self._server, self._template = server, template
+
+    def reply(self, messages: Sequence[Message], wishes: Wishes) -> Generator[str, None, Ended]:
+        """See `Speaker`."""
+        more = {
+            "temperature": wishes.temperature,
+            "top_p": wishes.top_p,
+            "seed": wishes.seed,
+            "tokens": wishes.max_tokens,
+        }
+        if self._template:
+            return (yield from self._server.chat([asdict(message) for message in messages], **more))  # type: ignore[arg-type]
+        if [message.role for message in messages] != ["user"]:
+            what = "the file has no chat template, so it cannot read a system turn or earlier turns"
+            raise InputError(Problem("template.missing", what, fix="ask with one text alone"))
+        ids = self._server.tokenize(messages[0].content, special=True, parse=False)
+        return (yield from self._server.continuation(ids, **more))  # type: ignore[arg-type]

@@ -1,0 +1,140 @@
+"""The other side of `python -P -m localtune.llamacpp`: starts it, asks it, and says in words how it failed."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from localtune.errors import InputError, LocaltuneError, MachineError, Problem, RunFailed
+
+_ERROR = re.compile(r"^[\d.]+ E +(?:[a-z]+ +)?\w+: (?:error loading model: )?(?P<said>.*)$")
+_SAYS_NOTHING = re.compile("failed to load model|trying to fit params|exiting due to")
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""OpenMP's threads spin while they wait; beside other work on two cores, 40 tokens took 25 s instead of 0.04 s."""
+
+
+class Child:
+    """One process that serves one file."""
+
+    def __init__(self, path: Path, order: Mapping[str, Any]) -> None:
+        """Start it and wait until it serves. Raises `InputError` for a file it does not load, `MachineError`."""
+        self.path, self._key = path, secrets.token_hex(32)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "localtune.llamacpp"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=PATIENT | os.environ,
+        )
+        try:
+            self.address = self._start({**order, "path": str(path), "key": self._key})
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def ask(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer to one request. Raises `InputError` where llama.cpp refuses it, `RunFailed` when it died."""
+        with self._request(method, route, body) as response:
+            return json.loads(response.read())
+
+    def stream(self, route: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streaming answer; closing the iterator ends the generation. Raises as `ask`."""
+        with self._request("POST", route, {**body, "stream": True}) as response:
+            for line in response:
+                kind, _, value = line.partition(b": ")
+                if kind == b"error":
+                    raise self._refused(json.loads(value))
+                if kind == b"data" and value.startswith(b"{"):
+                    event = json.loads(value)
+                    if "error" in event:
+                        raise self._refused(event["error"])
+                    yield event
+
+    def lost(self, how: str) -> RunFailed:
+        """The error of an answer that did not come, or broke off; `how` where the process lives on."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)
+        code = self._process.poll()
+        if code is None:
+            return RunFailed(Problem("llamacpp.died", f"llama.cpp does not answer: {how}", self.path.name))
+        what = f"llama.cpp ended with code {code}"
+        return RunFailed(Problem("llamacpp.died", what, self.path.name, self._last_words()))
+
+    def close(self) -> None:
+        """End it."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                assert pipe is not None
+                pipe.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _start(self, order: Mapping[str, Any]) -> str:
+        """Hand over the order; host and port where it serves."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        said = json.loads(line) if line else {}
+        if "address" in said:
+            return str(said["address"])
+        if "missing" in said:
+            what = f"llama.cpp is not installed: {said['missing']}"
+            raise MachineError(Problem("llamacpp.missing", what, fix="pip install xllamacpp"))
+        self._process.wait()
+        what = "llama.cpp does not load this file"
+        raise InputError(Problem("gguf.unloadable", what, str(self.path), self._reasons() or self._last_words()))
+
+    @contextlib.contextmanager
+    def _request(self, method: str, route: str, body: Mapping[str, Any] | None) -> Iterator[http.client.HTTPResponse]:
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+        connection = http.client.HTTPConnection(self.address)  # which, unlike urllib, heeds no proxy
+        try:
+            connection.request(method, route, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            if response.status != 200:
+                raise self._refused(json.loads(response.read())["error"])
+            yield response
+        except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
+            raise self.lost(str(error)) from None
+        finally:
+            connection.close()
+
+    def _refused(self, error: Mapping[str, Any]) -> LocaltuneError:
+        if error.get("type") == "exceed_context_size_error":
+            what = f"{error['n_prompt_tokens']:,} tokens do not fit in the context of {error['n_ctx']:,}"
+            return InputError(Problem("llamacpp.context", what, self.path.name, fix="shorten the conversation"))
+        return InputError(Problem("llamacpp.refused", f"llama.cpp refused: {error.get('message')}", self.path.name))
+
+    def _reasons(self) -> str:
+        """The errors in the log that say something of the file, each once."""
+        said = [match["said"] for line in self._lines() if (match := _ERROR.search(line))]
+        return "\n".join(list(dict.fromkeys(line for line in said if not _SAYS_NOTHING.search(line)))[:3])
+
+    def _last_words(self) -> str:
+        return "\n".join(self._lines()[-3:])
+
+    def _lines(self) -> list[str]:
+        """The log of a process that has ended."""
+        self._log.seek(0)
+        return [line for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]

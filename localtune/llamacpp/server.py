@@ -1,0 +1,179 @@
+"""Questions to llama.cpp about one GGUF file: token ids, log-probabilities, stops, text.
+
+In an `exact` server everything is computed on the processor with a float32 cache and without flash attention: within
+1e-5 of a float32 forward pass of the same weights, where llama.cpp's defaults differ by 6e-3 (measured on a model of
+260,032 weights). Log-probabilities are natural and those of the whole softmax, before any bias or sampler.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from localtune.batch import Floats, Ints
+from localtune.llamacpp.child import Child
+
+Messages = Sequence[Mapping[str, Any]]
+"""Each with role and content."""
+CERTAIN = 1000.0
+"""A bias in nats that no logit outweighs."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A greedy continuation."""
+
+    ids: tuple[int, ...]
+    """What was drawn, the end-of-generation token included."""
+    text: str
+    stopped: bool
+    """It ended by an end-of-generation token, not by the limit."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a stream of text ended."""
+
+    tokens: int
+    """Drawn, the end-of-generation token included."""
+    stopped: bool
+    """By an end-of-generation token, not by the limit."""
+
+
+class LlamaServer(AbstractContextManager["LlamaServer"]):
+    """One GGUF file in memory of a child process. Leaving the context ends the child.
+
+    Every question raises `InputError` where llama.cpp refuses it (too long, no such token) and `RunFailed` when the
+    child died.
+    """
+
+    def __init__(self, path: Path, *, context: int = 0, threads: int | None = None, exact: bool = True) -> None:
+        """Load `path`; `context` tokens at most, 0 = the model's own length, which is also the most there is.
+
+        Raises `InputError` for a file that llama.cpp does not load, `MachineError` without xllamacpp.
+        """
+        self._child = Child(path, {"context": context, "threads": threads, "exact": exact})
+        try:
+            self._meta = self._child.ask("GET", "/v1/models")["data"][0]["meta"]
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together."""
+        return int(self._meta["n_ctx"])
+
+    @property
+    def vocabulary(self) -> int:
+        """Rows of the output layer."""
+        return int(self._meta["n_vocab"])
+
+    def tokenize(self, text: str, *, special: bool, parse: bool) -> list[int]:
+        """Ids of `text`; `special` adds BOS where the file says so, `parse` reads control strings as control tokens."""
+        body = {"content": text, "add_special": special, "parse_special": parse}
+        return [int(token) for token in self._child.ask("POST", "/tokenize", body)["tokens"]]
+
+    def template(self, messages: Messages) -> str:
+        """The text the chat endpoint makes of `messages`, ready for an answer; without BOS where the ids get one.
+
+        A file without a template is rendered with llama.cpp's own default, ChatML.
+        """
+        return str(self._child.ask("POST", "/apply-template", {"messages": list(messages)})["prompt"])
+
+    def template_ids(self, messages: Messages) -> list[int]:
+        """What the chat endpoint feeds the model for `messages`."""
+        return self.tokenize(self.template(messages), special=True, parse=True)
+
+    def next_logprobs(self, ids: Sequence[int], *, top: int, force: int, cache: bool = False) -> tuple[Ints, Floats]:
+        """The `top` most likely tokens after `ids`, int32 [n], and their log-probabilities, float32 [n].
+
+        `force` is appended where it is not among them: n is `top` or `top + 1`. `cache` keeps what was computed of a
+        common beginning with the call before.
+        """
+        drawn = self._drawn(ids, force, top, cache)
+        if drawn is None:  # llama.cpp says nothing of a token that ends in the middle of a character
+            drawn = self._drawn(ids, self._plain, self.vocabulary, cache)
+            assert drawn is not None
+            drawn["logprob"] = next(entry["logprob"] for entry in drawn["top_logprobs"] if entry["id"] == force)
+        found = {int(entry["id"]): entry["logprob"] for entry in drawn["top_logprobs"][:top]}
+        found.setdefault(force, drawn["logprob"])
+        return np.array(list(found), np.int32), np.array(list(found.values()), np.float32)
+
+    def stops_at(self, ids: Sequence[int], token: int) -> bool:
+        """Whether generation ends when `token` is drawn after `ids`."""
+        return bool(self._complete(ids, 1, logit_bias=[[token, CERTAIN]])["stop_type"] == "eos")
+
+    def complete(self, ids: Sequence[int], *, tokens: int) -> Completed:
+        """The most likely continuation of `ids`, at most `tokens` long."""
+        answer = self._complete(ids, tokens, return_tokens=True)
+        return Completed(tuple(map(int, answer["tokens"])), answer["content"], answer["stop_type"] == "eos")
+
+    def chat(
+        self, messages: Messages, *, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, tokens: int = 512
+    ) -> Generator[str, None, Ended]:
+        """The answer to `messages` under the file's own template, as it comes; closing the iterator stops it."""
+        body = _sampling(temperature, top_p, seed) | {"max_tokens": tokens, "reasoning_format": "none"}
+        ended = None
+        for event in self._child.stream("/v1/chat/completions", body | {"messages": list(messages)}):
+            choice = event["choices"][0]
+            if text := choice["delta"].get("content"):
+                yield text
+            if choice["finish_reason"] is not None:
+                ended = Ended(event["timings"]["predicted_n"], choice["finish_reason"] == "stop")
+        return self._whole(ended)
+
+    def continuation(
+        self, ids: Sequence[int], *, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, tokens: int = 512
+    ) -> Generator[str, None, Ended]:
+        """What follows the token `ids`, as it comes; closing the iterator stops it."""
+        ended = None
+        body = _sampling(temperature, top_p, seed) | {"prompt": list(map(int, ids)), "n_predict": tokens}
+        for event in self._child.stream("/completion", body):
+            if event["content"]:
+                yield event["content"]
+            if event["stop"]:
+                ended = Ended(event["tokens_predicted"], event["stop_type"] == "eos")
+        return self._whole(ended)
+
+    def close(self) -> None:
+        """End the child."""
+        self._child.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _whole(self, ended: Ended | None) -> Ended:
+        if ended is None:
+            raise self._child.lost("the answer broke off")
+        return ended
+
+    @cached_property
+    def _plain(self) -> int:
+        return self.tokenize("a", special=False, parse=False)[-1]
+
+    def _drawn(self, ids: Sequence[int], token: int, top: int, cache: bool) -> dict[str, Any] | None:
+        answer = self._complete(ids, 1, logit_bias=[[token, CERTAIN]], n_probs=top, cache_prompt=cache)
+        probabilities = answer.get("completion_probabilities")
+        return probabilities[0] if probabilities else None
+
+    def _complete(self, ids: Sequence[int], tokens: int, **more: Any) -> dict[str, Any]:
+        body = {"prompt": list(map(int, ids)), "n_predict": tokens, "temperature": 0.0, "cache_prompt": False}
+        answer: dict[str, Any] = self._child.ask("POST", "/completion", body | more)
+        return answer
+
+
+def _sampling(temperature: float, top_p: float, seed: int) -> dict[str, Any]:
+    """Temperature, then nucleus, and nothing of llama.cpp's other defaults; the largest seed would mean "any"."""
+    samplers = ["temperature", "top_p"]
+    return {"temperature": temperature, "top_p": top_p, "seed": seed % 0xFFFFFFFF, "samplers": samplers}

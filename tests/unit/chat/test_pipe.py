@@ -1,0 +1,170 @@
+"""JSON lines for another program: every line is answered, in order, and none brings the program down."""
+
+import io
+import json
+import os
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from localtune.chat.answer import Speaker, Wishes
+from localtune.chat.opening import Chat
+from localtune.chat.pipe import LINE, Pipe
+from localtune.data.conversations import Message
+from localtune.errors import InputError, Problem
+from localtune.llamacpp import Ended
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+class Echo:
+    """Says the last message letter by letter; "?" is refused, "…" never ends."""
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        self.wishes: list[Wishes] = []
+
+    def reply(self, messages: Sequence[Message], wishes: Wishes) -> Generator[str, None, Ended]:
+        self.wishes.append(wishes)
+        text = messages[-1].content
+        if text == "?":
+            raise InputError(Problem("chat.context", "too long"))
+        while text == "…":
+            yield "…"
+        yield f"{self.who}:"
+        yield from text[: wishes.max_tokens]
+        return Ended(len(text), wishes.max_tokens >= len(text))
+
+
+def _chat() -> tuple[Chat, dict[str, Echo]]:
+    echoes = {who: Echo(who) for who in ("tuned", "base")}
+
+    def opener(who: str) -> Any:
+        def opened(stack: ExitStack) -> Speaker:
+            return echoes[who]
+
+        return opened
+
+    return Chat("run", True, {who: opener(who) for who in echoes}), echoes
+
+
+def _said(*lines: object) -> list[dict[str, Any]]:
+    raw = b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
+    out = io.StringIO()
+    Pipe(io.BytesIO(raw), out).serve(_chat()[0])
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert events[0] == {"event": "ready", "format": 1, "name": "run", "who": ["tuned", "base"], "template": True}
+    return events[1:]
+
+
+def test_requests_are_answered_in_order_with_tokens_and_done() -> None:
+    events = _said({"id": 1, "messages": MESSAGES}, {"id": "b", "messages": MESSAGES, "who": "base"})
+    kinds = [(e["event"], e["id"], e.get("text")) for e in events]
+    first = [("token", 1, "tuned:"), ("token", 1, "h"), ("token", 1, "i"), ("done", 1, None)]
+    assert kinds == [*first, ("token", "b", "base:"), ("token", "b", "h"), ("token", "b", "i"), ("done", "b", None)]
+    done = events[3]
+    assert (done["stopped"], done["tokens"]) == ("end", 2)
+    assert done["tokens_per_second"] is not None
+
+
+def test_an_answer_cut_at_its_limit_says_so() -> None:
+    assert _said({"id": 1, "messages": MESSAGES, "max_tokens": 1})[-1]["stopped"] == "length"
+
+
+def test_wishes_reach_the_speaker() -> None:
+    chat, echoes = _chat()
+    line = {"id": 1, "messages": MESSAGES, "temperature": 0.5, "top_p": 0.9, "seed": 7, "max_tokens": 3}
+    Pipe(io.BytesIO(json.dumps(line).encode()), io.StringIO()).serve(chat)
+    assert echoes["tuned"].wishes == [Wishes(0.5, 0.9, 7, 3)]
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "says"),
+    [
+        (b"{\n", None, "not JSON"),
+        (b"[]\n", None, "line"),
+        (b"\xff\n", None, "not JSON"),
+        (b"[" * 100_000 + b"\n", None, "not JSON"),
+        (b" " * LINE + b"{}\n", None, "longer than"),
+        ({"id": 1}, 1, "messages"),
+        ({"messages": MESSAGES}, None, "id"),
+        ({"id": True, "messages": MESSAGES}, None, "id"),
+        ({"id": 1, "messages": []}, 1, "messages"),
+        ({"id": 1, "messages": [{"role": "robot", "content": ""}]}, 1, "messages.0.role"),
+        ({"id": 1, "messages": MESSAGES, "temprature": 1}, 1, "temprature"),
+        ({"id": 1, "messages": MESSAGES, "temperature": -1}, 1, "temperature"),
+        ({"id": 1, "messages": MESSAGES, "top_p": 0}, 1, "top_p"),
+        ({"id": 1, "messages": MESSAGES, "seed": -1}, 1, "seed"),
+        ({"id": 1, "messages": MESSAGES, "who": "nobody"}, 1, "no 'nobody'"),
+        ({"id": 1, "messages": [{"role": "user", "content": "?"}]}, 1, "too long"),
+        (b'{"id": 1, "messages": [{"role": "user", "content": "\\ud800"}]}\n', 1, "hex escape"),
+        ({"cancel": None}, None, "cancel"),
+    ],
+)
+def test_a_bad_line_is_answered_with_an_error_and_the_next_is_heard(line: object, number: object, says: str) -> None:
+    bad, *others = _said(line, {"id": 2, "messages": MESSAGES})
+    assert (bad["event"], bad["id"]) == ("error", number)
+    assert says in bad["text"]
+    assert others[-1]["event"] == "done"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+REQUESTS = st.fixed_dictionaries(
+    {}, optional={key: VALUES for key in ("id", "messages", "who", "temperature", "seed", "cancel", "max_tokens")}
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines=st.lists(st.binary() | REQUESTS.map(lambda value: json.dumps(value).encode())))
+def test_whatever_comes_in_only_events_come_out(lines: list[bytes]) -> None:
+    events = _said(b"\n".join(lines) + b"\n", {"id": "last", "messages": MESSAGES})
+    assert {event["event"] for event in events} <= {"token", "done", "error"}
+    assert events[-1]["id"] == "last"
+
+
+@contextmanager
+def _running() -> Iterator[tuple[Any, Iterator[dict[str, Any]]]]:
+    """A pipe to write to, and the events as they come."""
+    (read_in, write_in), (read_out, write_out) = os.pipe(), os.pipe()
+    with (
+        os.fdopen(read_in, "rb") as lines,
+        os.fdopen(write_in, "w") as asks,
+        os.fdopen(read_out) as events,
+        os.fdopen(write_out, "w") as out,
+    ):
+        thread = threading.Thread(target=lambda: Pipe(lines, out).serve(_chat()[0]), daemon=True)
+        thread.start()
+        yield asks, (json.loads(line) for line in events)
+        asks.close()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def _ask(asks: Any, *values: object) -> None:
+    for value in values:
+        asks.write(json.dumps(value) + "\n")
+    asks.flush()
+
+
+def test_an_answer_under_way_and_one_that_waits_can_be_cancelled() -> None:
+    endless = [{"role": "user", "content": "…"}]
+    with _running() as (asks, events):
+        assert next(events)["event"] == "ready"
+        _ask(asks, {"id": 1, "messages": endless}, {"id": 2, "messages": endless}, {"cancel": 2})
+        assert next(events) == {"event": "token", "id": 1, "text": "…"}
+        _ask(asks, {"cancel": "unknown"}, {"id": 1, "messages": MESSAGES}, {"cancel": 1})
+        ends = (event for event in events if event["event"] != "token")
+        first, second, third = next(ends), next(ends), next(ends)
+        assert (first["id"], first["stopped"], first["tokens"]) == (1, "cancelled", None)
+        assert (second["id"], second["stopped"]) == (2, "cancelled")
+        assert third["text"] == "the id 1 is still being answered"
+        _ask(asks, {"id": 1, "messages": MESSAGES})
+        assert next(ends)["stopped"] == "end"

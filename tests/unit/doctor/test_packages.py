@@ -1,0 +1,169 @@
+"""Installed packages are held against the project's own requirements."""
+
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from localtune.doctor import Look, can_train, examine, packages, training
+from localtune.doctor.packages import requirements
+from tests.unit.doctor.builders import only
+
+SYSTEMS = [("linux", "x86_64"), ("linux", "riscv64"), ("darwin", "arm64"), ("darwin", "x86_64"), ("win32", "AMD64")]
+
+
+@pytest.mark.parametrize(("system", "chip"), SYSTEMS)
+def test_every_requirement_is_read_as_packaging_reads_it(
+    monkeypatch: pytest.MonkeyPatch, system: str, chip: str
+) -> None:
+    packaging = pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    here = {"sys_platform": system, "platform_machine": chip}
+    read = [packaging.Requirement(text) for text in project["dependencies"]]
+    expected = {entry.name for entry in read if entry.marker is None or entry.marker.evaluate(here)}
+    monkeypatch.setattr(metadata, "requires", lambda _: project["dependencies"])
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr("platform.machine", lambda: chip)
+    assert {requirement.name for requirement in requirements()} == expected
+
+
+def test_every_requirement_of_the_installed_project_is_understood() -> None:
+    found = {requirement.name: requirement for requirement in requirements()}
+    assert {"click", "numpy", "safetensors"} <= set(found)
+    assert not {"pytest", "ruff"} & set(found)
+    assert ("<", "3") in found["huggingface-hub"].versions
+
+
+A, B = "sys_platform == 'linux'", "platform_machine != 'arm64'"
+
+
+@pytest.mark.parametrize(
+    ("marker", "held"),
+    [
+        (f"{A} and {B}", False),
+        (f"{A} or {B}", True),
+        (f"{A} or {A} and {B}", True),
+        (f"({A} or {A}) and {B}", False),
+        (f"({A} and ({B} or ({A})))", True),
+    ],
+)
+def test_markers_are_joined_as_their_standard_says(monkeypatch: pytest.MonkeyPatch, marker: str, held: bool) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr(metadata, "requires", lambda _: [f"a>=1; {marker}"])
+    assert bool(requirements()) == held
+
+
+def test_requirements_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(system: str, chip: str) -> set[str]:
+        monkeypatch.setattr(sys, "platform", system)
+        monkeypatch.setattr("platform.machine", lambda: chip)
+        return {requirement.name for requirement in requirements()}
+
+    assert {"torch", "bitsandbytes"} <= names("linux", "x86_64")
+    assert not {"torch", "bitsandbytes"} & names("darwin", "arm64")
+    intel = names("darwin", "x86_64")
+    assert "torch" in intel
+    assert "bitsandbytes" not in intel
+
+
+@pytest.mark.parametrize(
+    "text", ["a~=1.0", "a>=1,<2; python_version < '3.12'", "a @ https://x", "a; (sys_platform == 'x'", "a; )"]
+)
+def test_a_requirement_that_is_not_understood_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(metadata, "requires", lambda _: [text])
+    with pytest.raises(ValueError, match="not a"):
+        requirements()
+    (found,) = examine([Look("packages", "packages", packages.required, 2)])
+    assert found.status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "words"),
+    [
+        ("2.13.0+cpu", "ok", "2.13.0+cpu"),
+        ("2.10", "ok", "2.10"),
+        ("2.9.9", "missing", "2.9.9 is too old; torch>=2.10,<3 is needed"),
+        ("3.0.0rc1", "warning", "not among those tested"),
+        ("", "missing", "not installed"),
+    ],
+)
+def test_installed_versions_are_held_against_the_requirement(
+    monkeypatch: pytest.MonkeyPatch, version: str, status: str, words: str
+) -> None:
+    def found(name: str) -> str:
+        if not version:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(metadata, "requires", lambda _: ["torch>=2.10,<3", "bitsandbytes>=0.48"])
+    monkeypatch.setattr(metadata, "version", found)
+    finding = only(packages.required)
+    assert (finding.status, finding.name) == (status, "torch")
+    assert words in finding.text
+    assert can_train([finding]) == (status != "missing")
+    assert finding.status == "ok" or finding.fix.endswith('install "torch>=2.10,<3"')
+
+
+def test_without_its_metadata_localtune_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", none)
+    assert only(packages.required).status == "warning"
+    assert packages.install("gguf").endswith('install "gguf"')
+    assert "could not" not in only(packages.writes_gguf).text
+
+
+def test_the_command_installs_into_the_python_that_runs(
+    programs_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert packages.pip("install x") == f"{packages.this_python()} -m pip install x"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "my folder" / "python"))
+    assert packages.pip("install x") == f'"{sys.executable}" -m pip install x'
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert packages.pip("install x") == f'uv pip install --python "{sys.executable}" x'
+
+
+def test_missing_export_and_qlora_packages_cost_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", none)
+    found = [only(packages.writes_gguf), only(packages.runs_gguf), only(training.qlora)]
+    assert [finding.status for finding in found] == ["missing"] * 3
+    assert all(finding.fix for finding in found)
+    assert "unverified" in found[1].text
+    assert can_train(found)
+
+
+def test_an_optional_package_of_another_version_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "requires", lambda _: ["gguf>=0.17,<0.20"])
+    monkeypatch.setattr(metadata, "version", lambda _: "0.10.0")
+    found = only(packages.writes_gguf)
+    assert found.status == "warning"
+    assert found.fix.endswith('install "gguf>=0.17,<0.20"')
+    monkeypatch.setattr(metadata, "version", lambda _: "0.19.0")
+    assert only(packages.writes_gguf).status == "ok"
+
+
+def test_no_command_is_given_for_what_is_not_offered_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "requires", lambda _: ["xllamacpp>=1; sys_platform == 'elsewhere'"])
+    assert packages.install("xllamacpp") == ""
+    assert packages.install("gguf").endswith('install "gguf"')
+
+
+def test_a_library_that_does_not_load_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(metadata, "requires", lambda _: [])
+    monkeypatch.setattr(metadata, "version", lambda _: "1.0")
+    (tmp_path / "xllamacpp.py").write_text("raise ImportError('GLIBC_2.38 not found')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = only(packages.runs_gguf)
+    assert found.status == "warning"
+    assert "GLIBC_2.38 not found" in found.text
+    (tmp_path / "xllamacpp.py").write_text("import os\nos.abort()")
+    assert "ended with" in only(packages.runs_gguf).text
+    (tmp_path / "xllamacpp.py").write_text("")
+    assert only(packages.runs_gguf).status == "ok"

@@ -1,0 +1,143 @@
+"""Backends, cards and wheels: what can train, and the command where something cannot."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from localtune import probe
+from localtune.backend import Device
+from localtune.doctor import can_train, training
+from localtune.doctor.machine import Card
+from tests.unit.doctor.builders import only
+
+
+def _devices(monkeypatch: pytest.MonkeyPatch, *devices: Device) -> None:
+    """Backends that would say these."""
+
+    class Fake:
+        def __init__(self, name: str) -> None:
+            self.device = next(device for device in devices if device.backend == name)
+
+        def __enter__(self) -> "Fake":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(probe, "Probe", Fake)
+    monkeypatch.setattr("localtune.backend.BACKENDS", {device.backend: "" for device in devices})
+
+
+def _torch(kind: Any = "cpu", version: str = "2.13.0", reason: str = "") -> Device:
+    return Device("torch", kind, "CPU (8 threads)", 24 * 10**9, ("float32",), {"torch": version}, reason)
+
+
+def _cards(monkeypatch: pytest.MonkeyPatch, *cards: Card) -> None:
+    monkeypatch.setattr(training, "cards", lambda: list(cards))
+
+
+def test_a_machine_with_a_usable_backend_can_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    _devices(monkeypatch, _torch())
+    _cards(monkeypatch)
+    found = only(training.backends)
+    assert found.status == "ok"
+    assert "CPU (8 threads), 24.0 GB for a run" in found.text
+
+
+def test_without_any_backend_nothing_can_train_and_the_command_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    _devices(monkeypatch, _torch("none", reason="the torch backend is not installed: No module named 'torch'"))
+    found = only(training.backends)
+    assert not can_train([found])
+    assert found.fix.endswith('install "localtune[torch]"')
+    assert "No module named 'torch'" in found.text
+
+
+def test_one_usable_backend_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Device("mlx", "none", "", 0, (), {}, "the mlx backend is not installed")
+    _devices(monkeypatch, other, _torch())
+    _cards(monkeypatch)
+    found = list(training.backends())
+    assert [finding.status for finding in found] == ["missing", "ok"]
+    assert can_train(found)
+
+
+def test_a_backend_that_breaks_says_how_and_how_to_see_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    _devices(monkeypatch, _torch("none", reason="OSError: libtorch.so: cannot open"))
+    found = only(training.backends)
+    assert "libtorch.so" in found.text
+    assert "-m localtune.probe torch" in found.fix
+
+
+def test_a_torch_that_is_not_there_is_found_missing_by_a_true_probe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError(\"No module named 'torch'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = only(training.backends)
+    assert found.status == "missing"
+    assert found.fix.endswith('install "localtune[torch]"')
+
+
+def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("import time\ntime.sleep(600)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(training, "PROBE_SECONDS", 0.5)
+    began = time.monotonic()
+    found = only(training.backends)
+    assert time.monotonic() - began < 10
+    assert "no answer within 0.5 s" in found.text
+    assert not any("localtune.probe" in child.cmdline() for child in psutil.Process().children())
+
+
+def test_the_torch_backend_says_that_it_is_built_without_cuda_in_the_words_looked_for() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.version.cuda is not None:
+        pytest.skip("this torch has CUDA")
+    from localtune_torch import device
+
+    assert "without CUDA" in device.probe().reason
+
+
+@pytest.mark.parametrize(
+    ("capability", "driver", "build"),
+    [(6.1, "581.1", "cu126"), (8.9, "560.35.03", "cu126"), (8.9, "580.65", "cu130"), (12.0, "572.16", "cu130")],
+)
+def test_the_wheel_is_the_one_for_card_and_driver(
+    monkeypatch: pytest.MonkeyPatch, capability: float, driver: str, build: str
+) -> None:
+    _devices(monkeypatch, _torch(reason="torch 2.13.0 is built without CUDA"))
+    _cards(monkeypatch, Card("RTX", driver, capability))
+    found = only(training.backends)
+    assert found.status == "warning"
+    assert "RTX is not used" in found.text
+    assert found.fix.endswith(f"--upgrade --index-url https://download.pytorch.org/whl/{build}")
+    assert ("driver 580 or newer" in found.text) == (capability == 12.0)
+    assert can_train([found])
+
+
+def test_a_card_that_is_hidden_by_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    _devices(monkeypatch, _torch(version="2.13.0+cu130", reason="no CUDA device is visible to torch"))
+    _cards(monkeypatch, Card("RTX", "580.1", 8.9))
+    assert only(training.backends).fix == "unset CUDA_VISIBLE_DEVICES"
+
+
+@pytest.mark.parametrize(
+    ("capability", "version", "status"),
+    [
+        (12.0, "2.13.0+cu126", "warning"),
+        (12.0, "2.13.0+cu130", "ok"),
+        (6.1, "2.13.0", "warning"),
+        (6.1, "2.13.0+cu126", "ok"),
+        (8.9, "2.13.0", "ok"),
+        (6.1, "2.13.0a0+git12345", "ok"),
+    ],
+)
+def test_a_build_without_code_for_the_card_is_seen(
+    monkeypatch: pytest.MonkeyPatch, capability: float, version: str, status: str
+) -> None:
+    _devices(monkeypatch, _torch("cuda", version=version))
+    _cards(monkeypatch, Card("RTX", "580.1", capability))
+    assert only(training.backends).status == status

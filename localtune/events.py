@@ -102,6 +102,43 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Product:
+    """Something the user can take away is complete."""
+
+    kind: ClassVar[str] = "product"
+    name: str
+    """adapter, model, fused, or the encoding of a GGUF file."""
+    path: str
+    """Relative to the run's folder, where it lies in there."""
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A product was compared with what was trained."""
+
+    kind: ClassVar[str] = "proof"
+    product: str
+    passed: bool
+    checks: list[dict[str, Any]]
+    """Each with name, passed and text."""
+    losses: dict[str, float]
+    """Mean over the learned ones of the compared positions, nats, by who says it."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Replies:
+    """One prompt, answered by base, adapter and products."""
+
+    kind: ClassVar[str] = "replies"
+    prompt: str
+    texts: dict[str, str]
+    """Who -> what was said."""
+
+
+@dataclass(frozen=True)
 class Warn:
     """Something the user should know."""
 
@@ -141,9 +178,12 @@ class Unknown:
     value: str
 
 
-Event = Phase | Step | Evaluation | Match | Sample | Checkpoint | Warn | Done | Failed | Unknown
+Event = (
+    Phase | Step | Evaluation | Match | Sample | Checkpoint | Product | Proof | Replies | Warn | Done | Failed | Unknown
+)
 KINDS: dict[str, type[Any]] = {
-    event.kind: event for event in (Phase, Step, Evaluation, Match, Sample, Checkpoint, Warn, Done, Failed)
+    event.kind: event
+    for event in (Phase, Step, Evaluation, Match, Sample, Checkpoint, Product, Proof, Replies, Warn, Done, Failed)
 }
 
 

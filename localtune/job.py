@@ -70,8 +70,7 @@ class Job:
         full = isinstance(self.trainable, Full)
         product = self.run.model if full else self.run.adapter
         if not is_complete(product):
-            fix = f"localtune run --resume {self.run.name}"
-            raise InputError(Problem("run.unfinished", "this run has no product yet", where=self.run.name, fix=fix))
+            raise unfinished(self.run)
         model = resolve(str(product), self.run.folder, offline=True) if full else self.model
         return self._answering(backend, model, Nothing() if full else self.trainable, None if full else product)
 
@@ -85,6 +84,12 @@ class Job:
         return backend.open(
             model, trainable, start, precision=precision, objective=None, optimizer=None, memory=memory, seed=seed
         )
+
+
+def unfinished(run: Run) -> InputError:
+    """What to tell of a run whose product is not there."""
+    fix = f"localtune run --resume {run.name}"
+    return InputError(Problem("run.unfinished", "this run has no product yet", where=run.name, fix=fix))
 
 
 def read_job(run: Run) -> Job:

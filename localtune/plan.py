@@ -17,6 +17,7 @@ from localtune.errors import Problem, ResourceError
 from localtune.memory import Item, Load, largest, loss_chunk, memory_items, readable, trainable_count
 from localtune.model import ModelFiles
 from localtune.objectives import SFT
+from localtune.outlay import exact_size, product_items, proof_seconds
 from localtune.schedule import Schedule, warmup_steps
 from localtune.settings import Recipe
 
@@ -57,6 +58,10 @@ class Plan:
     disk: int
     """Bytes the run folder needs at most."""
     device: Device
+    products: tuple[Item, ...] = ()
+    """What is made after training, as the recipe asks: the disk each takes."""
+    proof_seconds: float = 0.0
+    """What proving them costs, as estimated."""
 
     @property
     def memory_needed(self) -> int:
@@ -88,7 +93,8 @@ def from_json(value: dict[str, Any]) -> Plan:
     value = {key: entry for key, entry in value.items() if key not in ("format", "memory_needed")}
     value["schedule"] = Schedule(**value["schedule"])
     value["precision"] = Precision(**value["precision"])
-    value["memory"] = tuple(Item(**item) for item in value["memory"])
+    for name in ("memory", "products"):
+        value[name] = tuple(Item(**item) for item in value.get(name, ()))
     value["device"] = Device(**value["device"] | {"dtypes": tuple(value["device"]["dtypes"])})
     return Plan(**value)
 
@@ -193,6 +199,7 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
     updates = total_updates(len(prepared.train), train.batch_size, epochs=train.epochs, steps=train.steps)
     rate = LEARNING_RATES[train.method] if train.learning_rate == "auto" else train.learning_rate
     limit = int(device.memory_limit * 0.9) if train.memory_limit == "auto" else train.memory_limit
+    made = tuple(product_items(model, trainable, recipe.export.gguf))
     return Plan(
         schedule=Schedule(train.schedule, rate, updates, warmup_steps(train.warmup, updates)),
         epochs=updates / updates_per_epoch(len(prepared.train), train.batch_size),
@@ -213,8 +220,10 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
         parameters=model.parameters,
         memory=tuple(memory_items(model, trainable, precision, device, load)),
         memory_limit=limit,
-        disk=_disk(count, prepared),
+        disk=_disk(count, prepared) + sum(item.size for item in made) + exact_size(model, recipe.export.gguf),
         device=device,
+        products=made,
+        proof_seconds=proof_seconds(model, prepared, recipe.export.gguf),
     )
 
 

@@ -136,8 +136,16 @@ class WatchSettings(_Section):
     stop_if: StopSettings = Field(default_factory=StopSettings, description="When to stop early.")
 
 
+class ExportSettings(_Section):
+    """What is made of the result."""
+
+    gguf: list[Literal["F32", "F16", "BF16", "Q8_0"]] = Field(
+        default_factory=list, max_length=4, description="GGUF files to make and prove after training, such as [Q8_0]."
+    )
+
+
 class Recipe(_Section):
-    """One fine-tune, from data to adapter."""
+    """One fine-tune, from data to a file to chat with."""
 
     version: Literal[1] = Field(1, description="Version of the recipe format.")
     name: Name | None = Field(None, description="Name of the run; default: the recipe's file name.")
@@ -147,3 +155,4 @@ class Recipe(_Section):
     train: TrainSettings = Field(default_factory=TrainSettings, description="How it trains.")
     lora: LoraSettings = Field(default_factory=LoraSettings, description="The adapter.")
     watch: WatchSettings = Field(default_factory=WatchSettings, description="What is measured while it trains.")
+    export: ExportSettings = Field(default_factory=ExportSettings, description="What is made of the result.")

@@ -5,7 +5,6 @@ with the code of the error it met, or with 130 when it was asked to stop. Whoeve
 """
 
 import errno
-import shutil
 import signal
 import sys
 import time
@@ -19,11 +18,12 @@ from localtune.adapter import Full
 from localtune.backend import Session, load_backend
 from localtune.errors import LocaltuneError, Problem, ResourceError, RunFailed
 from localtune.evaluate import answers, evaluate_tests, evaluation_of
-from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Phase, Sample, Step, Warn
+from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Phase, Product, Sample, Step, Warn
+from localtune.fuse import copy_companions
 from localtune.job import Job, changes_since, read_job
-from localtune.model import FINGERPRINTED, ModelFiles
 from localtune.plan import settings_of
 from localtune.probe import refuse
+from localtune.reference import record
 from localtune.runs import checkpoints
 from localtune.runs.checkpoints import Progress
 from localtune.runs.files import folder_size, new_folder, write_json
@@ -134,11 +134,14 @@ def live(job: Job, asked: Asked, recorder: Recorder) -> Generator[Event, None, s
                 best = yield from _save_product(job, session, progress, recorder)
                 if not isinstance(job.trainable, Full):
                     yield from _measure(job, session, "tuned", best, asked)
+                    yield from _record(job, session, asked)
         if not reason.startswith("stop"):
             if isinstance(job.trainable, Full):
                 with job.open_product(backend) as product:  # as it lies on disk, in the types it was saved in
                     yield from _measure(job, product, "tuned", best, asked)
+                    yield from _record(job, product, asked)
             write_json(job.run.evaluation, evaluation_of(job.run, best))
+            yield from _make_products(job, asked)
     except StopRequested:
         reason = "stop"
     seconds, planned = time.monotonic() - began, job.plan.memory_measurable
@@ -197,6 +200,23 @@ def _measure(job: Job, session: Session, who: str, step: int, asked: Asked) -> I
         yield from evaluate_tests(job, session, who, step, check=asked.check)
 
 
+def _record(job: Job, session: Session, asked: Asked) -> Iterator[Event]:
+    """What tuned and base model say at held-out positions, for whatever is made of the run later."""
+    yield Phase("recording", "what tuned and base model say at held-out positions")
+    record(job, session, job.run.reference, asked.check)
+
+
+def _make_products(job: Job, asked: Asked) -> Iterator[Event]:
+    """The products the recipe asks for, proven; a request to stop is heard between them."""
+    if not job.recipe.export.gguf:
+        return
+    from localtune.products.gguf import export_run  # libraries that only an export needs
+
+    for event in export_run(job, job.recipe.export.gguf):
+        yield event
+        asked.check()
+
+
 def _save_product(job: Job, session: Session, progress: Progress, recorder: Recorder) -> Generator[Event, None, int]:
     """Load the best weights and write what the user takes away; returns the update they are of."""
     best = progress.best_step or progress.step
@@ -209,18 +229,14 @@ def _save_product(job: Job, session: Session, progress: Progress, recorder: Reco
     yield from _doubts(progress, recorder)
     target = job.run.model if isinstance(job.trainable, Full) else job.run.adapter
     yield Phase("saving", f"{target.name} of update {best}")
+    began = time.monotonic()
     with new_folder(target) as product:
         session.save(product, state=False)
         if isinstance(job.trainable, Full):
-            _copy_companions(job.model, product)
+            copy_companions(job.model.folder, product)
+        size = folder_size(product)
+    yield Product(target.name, target.name, size, time.monotonic() - began)
     return best
-
-
-def _copy_companions(model: ModelFiles, folder: Path) -> None:
-    """Configuration and tokenizer as they are in the base: the folder is then a model of its own."""
-    for name in FINGERPRINTED:
-        if (model.folder / name).is_file() and not name.endswith(".index.json"):
-            shutil.copyfile(model.folder / name, folder / name)
 
 
 def _doubts(progress: Progress, recorder: Recorder) -> Iterator[Event]:

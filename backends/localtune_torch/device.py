@@ -14,7 +14,6 @@ import torch
 from localtune.backend import Device
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes")
-CUDA_INSTALL = "pip install torch --index-url https://download.pytorch.org/whl/cu126"
 
 
 def probe() -> Device:
@@ -81,5 +80,6 @@ def _why_not_cuda() -> str:
         return f"torch {torch.__version__} on a Mac computes on the CPU here: Metal through torch (MPS) is not used"
     if torch.version.cuda is None:
         reason = f"torch {torch.__version__} is built without CUDA"
-        return f"{reason}; for an NVIDIA card: {CUDA_INSTALL}" if sys.platform == "win32" else reason
+        build = "; localtune doctor  says which build suits an NVIDIA card"
+        return reason + build if sys.platform == "win32" else reason
     return f"no CUDA device is visible to torch {torch.__version__}"

@@ -22,8 +22,12 @@ COMMANDS = {
     "tail": "runs:tail",
     "stop": "runs:stop",
     "eval": "evaluate:evaluate",
+    "fuse": "products:fuse",
+    "export": "products:export_command",
+    "chat": "chat:chat",
     "recipes": "recipes:recipes",
     "schema": "recipes:schema",
+    "doctor": "doctor:doctor",
 }
 """Verb -> module:function in this package, in the order help shows them."""
 
@@ -35,8 +39,12 @@ SUMMARIES = {
     "tail": "Follow a run from any terminal.",
     "stop": "Ask a run to save and stop.",
     "eval": "Measure base and tuned model on held-out rows.",
+    "fuse": "Put an adapter into the base's own weights.",
+    "export": "Write GGUF files and prove that they say what was trained.",
+    "chat": "Talk to a run, a GGUF file or a model folder.",
     "recipes": "List and show the recipes that come with localtune.",
     "schema": "JSON Schema of a recipe, for editors.",
+    "doctor": "Say what is installed and what is missing, with the command that mends it.",
 }
 
 

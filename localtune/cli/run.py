@@ -88,9 +88,14 @@ def _follow(chosen: Run, shown: Viewer, as_json: bool) -> None:
 
 
 def _next(chosen: Run) -> None:
-    product = chosen.adapter if chosen.adapter.exists() else chosen.model
-    click.echo(f"{product}  {readable(folder_size(product))}")
-    _say(f"next: localtune runs show {chosen.name}   or   localtune eval {chosen.name} --data more-tests.jsonl")
+    """Every product with its size, and what can be typed now."""
+    products = chosen.products()
+    for product in products:
+        click.echo(f"{product}  {readable(folder_size(product))}")
+    files = [path for path in products if path.suffix == ".gguf"]
+    compare = f"localtune chat {chosen.name} --compare"
+    further = f"localtune chat {files[-1]}" if files else f"localtune export {chosen.name} --gguf Q8_0"
+    _say(f"next: {compare}   or   {further}")
 
 
 def _say(text: str) -> None:

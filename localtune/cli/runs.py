@@ -13,6 +13,7 @@ from localtune.cli.show import event_lines, plan_lines
 from localtune.errors import InputError, Problem, safe
 from localtune.events import Evaluation, Event, Sample, Step
 from localtune.job import read_plan
+from localtune.memory import readable
 from localtune.recipe import load
 from localtune.runs.files import folder_size, read_json
 from localtune.runs.folder import ALIVE, Run
@@ -79,9 +80,8 @@ def show(name: str, as_json: bool) -> None:
     for event in _notable(run):
         for line in event_lines(event):
             click.echo(line)
-    for product in (run.adapter, run.model):
-        if product.exists():
-            click.echo(f"{product}  {folder_size(product) / 1e6:.1f} MB")
+    for product in run.products():
+        click.echo(f"{product}  {readable(folder_size(product))}")
 
 
 def _notable(run: Run) -> Iterator[Event]:

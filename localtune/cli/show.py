@@ -4,7 +4,22 @@ from collections.abc import Iterator, Sequence
 
 from localtune.data.report import Report
 from localtune.errors import safe
-from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Match, Phase, Sample, Step, Unknown, Warn
+from localtune.events import (
+    Checkpoint,
+    Done,
+    Evaluation,
+    Event,
+    Failed,
+    Match,
+    Phase,
+    Product,
+    Proof,
+    Replies,
+    Sample,
+    Step,
+    Unknown,
+    Warn,
+)
 from localtune.memory import readable
 from localtune.plan import Plan
 from localtune.score import perplexity
@@ -50,10 +65,19 @@ def event_lines(event: Event) -> Iterator[str]:
         case Sample():
             yield f"sample at step {event.step}"
             yield from (f"  {who:<6}{safe(text, 300)}" for who, text in _sides(event))
+        case Product():
+            yield f"made {event.name:<8} {safe(event.path)}  {readable(event.size)} in {duration(event.seconds)}"
+        case Proof():
+            yield from _proof_lines(event)
+        case Replies():
+            yield f"one prompt, answered by {len(event.texts)}: {safe(event.prompt, 300)}"
+            width = max(map(len, event.texts))
+            yield from (f"  {who:<{width}}  {safe(text, 600)}" for who, text in event.texts.items())
         case Checkpoint():
             yield f"checkpoint {event.folder} saved ({event.size / 1e6:.1f} MB, {event.seconds:.1f} s)"
         case Warn():
-            yield f"warning[{event.code}]: {safe(event.text)}"
+            note = event.code.endswith(".note")
+            yield f"note     {safe(event.text)}" if note else f"warning[{event.code}]: {safe(event.text)}"
         case Done():
             yield from _done_lines(event)
         case Failed():
@@ -70,6 +94,15 @@ def _evaluation_line(event: Evaluation) -> str:
     best = "  best so far" if event.best else ""
     loss = f"{event.loss:.4f}  perplexity {perplexity(event.loss):.4g}"
     return f"{event.who:<6} {event.split} loss at step {event.step}: {loss}  accuracy {event.accuracy:.1%}{best}"
+
+
+def _proof_lines(event: Proof) -> Iterator[str]:
+    """The proof as a table: what was compared, ok or FAILED, and the losses beside each other."""
+    yield f"proof of {safe(event.product)}: {'passed' if event.passed else 'FAILED'} in {duration(event.seconds)}"
+    for check in event.checks:
+        yield f"  {check['name']:<9} {'ok    ' if check['passed'] else 'FAILED'}  {safe(str(check['text']), 400)}"
+    losses = "   ".join(f"{who} {loss:.4f}" for who, loss in event.losses.items())
+    yield f"  {'loss':<9} {'':<6}  {losses}"
 
 
 def _done_lines(event: Done) -> Iterator[str]:
@@ -122,4 +155,7 @@ def plan_lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
     yield f"memory   {readable(plan.memory_needed)} of {readable(plan.memory_limit)}: {fits} (estimate)"
     for item in plan.memory:
         yield f"  {readable(item.size):>9}  {item.name}: {item.why}"
+    if plan.products:
+        made = ", ".join(f"{item.name} {readable(item.size)}" for item in plan.products)
+        yield f"then     {made}; proving them takes about {duration(plan.proof_seconds)} (estimate)"
     yield f"disk     {readable(plan.disk)} at most"

@@ -99,8 +99,9 @@ def is_complete(folder: Path, *, verify: bool = False) -> bool:
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files below `folder`."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of all files below `folder`, or of `folder` where it is a file."""
+    files = [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files)
 
 
 def sha256(path: Path) -> str:

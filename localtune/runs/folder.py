@@ -88,7 +88,16 @@ class Run:
     adapter = _File("adapter")
     model = _File("model")
     evaluation = _File("eval.json")
+    reference = _File("reference.safetensors")
+    """What the trained model says at held-out positions: what every product is compared with."""
+    fused = _File("fused")
+    export = _File("export")
     control = _File("control")
+
+    def products(self) -> list[Path]:
+        """What the user can take away, as far as it is there."""
+        files = sorted(self.export.glob("*.gguf")) if self.export.is_dir() else []
+        return [path for path in (self.adapter, self.model, self.fused) if path.is_dir()] + files
 
     def status(self) -> Status:
         """What the run does now, as far as a reader can tell; "created" when it was never started."""

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+from localtune.cli import COMMANDS
+
 HEAVY = {"torch", "mlx", "transformers", "peft", "bitsandbytes", "mlx_lm", "textual"}
 
 
@@ -13,7 +15,7 @@ def _loaded(code: str) -> set[str]:
     return {name.partition(".")[0] for name in child.stderr.split()}
 
 
-CORE = "import localtune.cli.run, localtune.cli.plan, localtune.cli.runs, localtune.cli.evaluate, localtune.cli.recipes"
+CORE = "import " + ", ".join(sorted({f"localtune.cli.{target.partition(':')[0]}" for target in COMMANDS.values()}))
 
 
 def test_no_part_of_the_core_loads_an_array_framework() -> None:

@@ -1,0 +1,107 @@
+"""`localtune fuse` and `localtune export`: from a finished run, or a model folder, to files to chat with."""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from localtune.adapter import CONFIG_FILE, base_of
+from localtune.cli.options import confirm_download
+from localtune.cli.show import event_lines
+from localtune.errors import InputError, Problem
+from localtune.events import Event, Proof
+from localtune.events import to_json as event_json
+from localtune.job import read_job
+from localtune.memory import readable
+from localtune.model import resolve
+from localtune.products.fused import fused, fused_adapter
+from localtune.products.gguf import export, export_run
+from localtune.products.source import of_folder
+from localtune.runs.files import folder_size
+from localtune.runs.store import find_run
+from localtune.settings import ExportSettings
+
+T = TypeVar("T")
+ENCODINGS = tuple(ExportSettings.model_json_schema()["properties"]["gguf"]["items"]["enum"])
+
+
+@click.command()
+@click.argument("name", metavar="RUN|ADAPTER", default="last")
+@click.option("-m", "--model", help="Base of an ADAPTER folder; default: the one its configuration names.")
+@click.option("-o", "--output", help="Folder of the fused model; default: fused in the run's folder.")
+@click.option("--no-proof", is_flag=True, help="Do not compare it with what was trained.")
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
+def fuse(name: str, model: str | None, output: str | None, no_proof: bool, as_json: bool) -> None:
+    """Put the adapter of a run into the base's own weights: a complete model folder."""
+    if (Path(name) / CONFIG_FILE).is_file():
+        folder = _shown(_fusing(Path(name), model, _path(output)), as_json)
+        again = str(folder)
+    else:
+        job = read_job(find_run(name))
+        folder = _shown(fused(job, _path(output), check=not no_proof), as_json)
+        again = job.run.name
+    if not as_json:
+        click.echo(f"{folder}  {readable(folder_size(folder))}")
+        click.echo(f"next: localtune export {again} --gguf Q8_0   or   localtune chat {folder}", err=True)
+
+
+@click.command("export")
+@click.argument("name", metavar="RUN|FOLDER", default="last")
+@click.option("--gguf", default="Q8_0", show_default=True, metavar="TYPES", help=f"Of {', '.join(ENCODINGS)}.")
+@click.option("-o", "--output", help="Folder of the files; default: export in the run's folder, or this folder.")
+@click.option("--no-proof", is_flag=True, help="Do not compare the files with what was trained.")
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
+def export_command(name: str, gguf: str, output: str | None, no_proof: bool, as_json: bool) -> None:
+    """Write GGUF files of a run, or of a model folder, and prove that they say what was trained."""
+    files = _shown(_exporting(name, _encodings(gguf), _path(output), not no_proof), as_json)
+    for path in files if not as_json else []:
+        click.echo(f"{path}  {readable(path.stat().st_size)}")
+    if not as_json:
+        click.echo(f"next: localtune chat {files[0]}   or   llama-cli -m {files[0]}", err=True)
+
+
+def _fusing(adapter: Path, model: str | None, output: Path | None) -> Generator[Event, None, Path]:
+    base = model or base_of(adapter)
+    if base is None or output is None:
+        fix = f"localtune fuse {adapter} -m MODEL -o FUSED"
+        what = "an adapter of no run here needs its base and a folder for the result"
+        raise InputError(Problem("fuse.adapter", what, str(adapter), fix=fix))
+    return (yield from fused_adapter(adapter, resolve(base, Path.cwd(), confirm=confirm_download), output))
+
+
+def _exporting(name: str, encodings: list[str], output: Path | None, check: bool) -> Generator[Event, None, list[Path]]:
+    if (Path(name) / "config.json").is_file():
+        source = yield from of_folder(name, output or Path.cwd(), check=check)
+        return (yield from export(source, encodings, check=check))
+    return (yield from export_run(read_job(find_run(name)), encodings, output, check=check))
+
+
+def _encodings(text: str) -> list[str]:
+    """The types asked for, each once. Raises `InputError`."""
+    asked = [name.strip().upper() for name in text.split(",") if name.strip()]
+    unknown = [name for name in asked if name not in ENCODINGS]
+    if unknown or not asked:
+        what = f"{', '.join(unknown) or 'nothing'} is no type of a GGUF file that is written here"
+        raise InputError(Problem("export.type", what, "--gguf", fix=f"any of {','.join(ENCODINGS)}"))
+    return list(dict.fromkeys(asked))
+
+
+def _path(output: str | None) -> Path | None:
+    return Path(os.path.expanduser(output)).resolve() if output else None
+
+
+def _shown(events: Generator[Event, None, T], as_json: bool) -> T:
+    """Show events as they come; proofs are results, the rest is talk. Returns what the generator does."""
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as stop:
+            result: Any = stop.value
+            return result  # type: ignore[no-any-return]
+        if as_json:
+            click.echo(event_json(event, ascii_only=True))
+            continue
+        for line in event_lines(event):
+            click.echo(line, err=not isinstance(event, Proof))

@@ -1,0 +1,109 @@
+"""The measured comparison that a product says what the trained model says.
+
+Two halves. Training: the weights a product is made of, computed in float32, against what was written down while the
+trained session was open. File: a GGUF, as llama.cpp reads it, against those weights. Divergences are exact up to about
+1e-6 nats at the compared positions, and say nothing of others.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from localtune.batch import Ints
+from localtune.data.render import Renderer
+from localtune.data.tokenizer import Tokenizer
+from localtune.llamacpp import LlamaServer
+from localtune.proof import checks
+from localtune.proof.checks import Check as Check
+from localtune.proof.gates import file_gate
+from localtune.reference import Reference
+
+BESIDE = 64
+"""Tokens of context beyond the longest row and answer."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared of one product."""
+
+    product: str
+    checks: tuple[Check, ...]
+    losses: Mapping[str, float]
+    """Mean over the learned ones of the compared positions, nats, by who says it."""
+    positions: int
+    rows: str
+    """Which rows were compared: validation, test, training or built-in."""
+    seconds: float
+    answers: tuple[Ints, ...] = field(default=(), repr=False)
+    """To the prompts of the reference."""
+
+    @property
+    def passed(self) -> bool:
+        """Nothing differed by more than its limit."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """For proof.json."""
+        head = {"product": self.product, "passed": self.passed, "positions": self.positions, "rows": self.rows}
+        rest = {"seconds": round(self.seconds, 2), "losses": dict(self.losses)}
+        return head | rest | {"checks": [asdict(check) for check in self.checks]}
+
+
+def prove_weights(product: str, reference: Reference, began: float) -> Proof:
+    """The training half: "weights" against "tuned" of the reference. `began` is of time.monotonic."""
+    found = (checks.training(reference, reference.said["weights"]),)
+    return _proof(product, found, reference, _losses(reference), began)
+
+
+def prove_file(path: Path, product: str, encoding: str, tokenizer: Tokenizer, reference: Reference) -> Proof:
+    """Everything that can be said of the GGUF at `path`. Raises what `LlamaServer` raises.
+
+    Compared with "weights" of the reference, or with "tuned" where nobody could compute the weights.
+    """
+    began = time.monotonic()
+    who = "weights" if "weights" in reference.said else "tuned"
+    teller = "tuned" if "tuned" in reference.said else "weights"
+    gate = file_gate(encoding, reference.computed[who])
+    renderer = Renderer(tokenizer, learn="answers")
+    with LlamaServer(path, context=_context(reference)) as server:
+        heard = checks.hear(server, reference, cache=True)
+        answers = checks.answer(server, reference)
+        found = [
+            checks.tokens(server, tokenizer, reference),
+            checks.template(server, renderer),
+            checks.stop(server, tokenizer, reference, answers, teller),
+            checks.file(reference.said[who], heard, gate),
+        ]
+    if "tuned" in reference.said:
+        found.append(checks.training(reference, heard, gate.mean))
+    losses = _losses(reference) | {encoding: checks.loss(heard, reference.places.learned)}
+    return _proof(product, tuple(found), reference, losses, began, answers)
+
+
+def _proof(
+    product: str,
+    found: tuple[Check, ...],
+    reference: Reference,
+    losses: dict[str, float],
+    began: float,
+    answers: tuple[Ints, ...] = (),
+) -> Proof:
+    seconds = time.monotonic() - began
+    return Proof(product, found, losses, len(reference.places.row), reference.held_out, seconds, answers)
+
+
+def _losses(reference: Reference) -> dict[str, float]:
+    return {
+        who: checks.loss(reference.said[who], reference.places.learned)
+        for who in ("base", "tuned", "weights")
+        if who in reference.said
+    }
+
+
+def _context(reference: Reference) -> int:
+    lengths = [len(tokens) for tokens in (*reference.places.rows, *(p.tokens for p in reference.prompts))]
+    return max(lengths) + BESIDE + int(np.max([len(ids) for said in reference.answers.values() for ids in said] or [0]))

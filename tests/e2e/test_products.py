@@ -1,0 +1,212 @@
+"""From a finished run to files to chat with, from the command line."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localtune.distribution import Distributions, divergence, from_logits
+from localtune.errors import InputError, RunFailed
+from localtune.events import Product, Proof, Replies
+from localtune.export.read import read_gguf
+from localtune.fuse import Fused
+from localtune.job import read_job
+from localtune.products import fused as fusing
+from localtune.reference import read
+from localtune.runs.files import is_complete, sha256
+from localtune.runs.folder import Run
+from tests.command import MODEL, Command, short
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("products") / "runs"
+
+
+@pytest.fixture(scope="module")
+def command(runs: Path) -> Command:
+    return Command(runs)
+
+
+@pytest.fixture(scope="module")
+def run(command: Command, runs: Path) -> Run:
+    """A run whose recipe asks for a GGUF."""
+    done = command("run", *short(runs.parent / "data", steps=6), "--name", "made", "--set", "export.gguf=[Q8_0]")
+    assert done.code == 0, done.err
+    (folder,) = runs.glob("made-*")
+    return Run(folder)
+
+
+def _copy(run: Run, name: str) -> Run:
+    folder = run.folder.with_name(f"{name}-20260101-000000")
+    shutil.copytree(run.folder, folder)
+    return Run(folder)
+
+
+def _last(generator: Any) -> Any:
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value
+
+
+def test_a_run_fuses_exports_and_proves_what_its_recipe_asks_for(run: Run) -> None:
+    events = [event for event, _ in run.read_events()]
+    made = [event.name for event in events if isinstance(event, Product)]
+    assert made == ["adapter", "fused", "Q8_0"]
+    proofs = [event for event in events if isinstance(event, Proof)]
+    assert [proof.product for proof in proofs][:2] == ["fused", "conversion (F32)"]
+    assert all(proof.passed for proof in proofs)
+    assert set(proofs[-1].losses) == {"base", "tuned", "weights", "Q8_0"}
+    (replies,) = (event for event in events if isinstance(event, Replies))
+    assert set(replies.texts) == {"base", "adapter", "Q8_0"}
+    assert [path.suffix for path in run.export.iterdir() if path.name != "proof.json"] == [".gguf"]
+
+
+def test_the_end_of_a_run_names_every_product_and_what_to_type_next(run: Run, command: Command) -> None:
+    shown = command("runs", "show", run.name).out
+    for product in run.products():
+        assert str(product) in shown
+    assert len(run.products()) == 3
+
+
+def test_the_fused_folder_is_a_complete_model_that_transformers_loads(run: Run) -> None:
+    import torch
+    import transformers
+
+    assert is_complete(run.fused, verify=True)
+    assert (run.fused / "tokenizer.json").read_bytes() == (MODEL / "tokenizer.json").read_bytes()
+    model = transformers.AutoModelForCausalLM.from_pretrained(run.fused, dtype=torch.float32)
+    reference = read(run.reference)
+    places, tuned = reference.places, reference.said["tuned"]
+    here = places.row == 0
+    with torch.no_grad():
+        logits = model(torch.tensor(places.rows[:1])).logits[0, places.at[here]].numpy()
+    loaded = from_logits(logits, places.following[here])
+    recorded = Distributions(tuned.ids[here], tuned.logprobs[here], tuned.following[here])
+    assert divergence(recorded, loaded).max() < 1e-3
+    assert (run.fused / "README.md").read_text(encoding="utf-8").startswith("---\n")
+
+
+def test_the_file_says_of_itself_where_it_is_from(run: Run) -> None:
+    (path,) = run.export.glob("*.gguf")
+    metadata = read_gguf(path).metadata
+    assert metadata["localtune.run"] == run.name
+    assert metadata["localtune.adapter.sha256"] == sha256(run.adapter / "adapter_model.safetensors")
+    assert json.loads(metadata["localtune.proof"])["passed"] is True
+    book = json.loads((run.export / "proof.json").read_text(encoding="utf-8"))
+    assert book["files"][path.name]["sha256"] == sha256(path)
+
+
+def test_an_export_uses_the_fused_weights_that_are_there(run: Run, command: Command) -> None:
+    before = (run.fused / "model.safetensors").stat().st_mtime_ns
+    done = command("export", run.name, "--gguf", "f16,F16", "--json")
+    assert done.code == 0, done.err
+    kinds = [json.loads(line)["type"] for line in done.out.splitlines()]
+    assert kinds.count("product") == 1
+    assert (run.fused / "model.safetensors").stat().st_mtime_ns == before
+    book = json.loads((run.export / "proof.json").read_text(encoding="utf-8"))
+    assert sorted(entry["product"].rpartition("-")[2] for entry in book["files"].values()) == ["F16.gguf", "Q8_0.gguf"]
+
+
+def test_a_full_fine_tune_is_exported_as_it_is_and_has_nothing_to_fuse(command: Command, runs: Path) -> None:
+    arguments = [*short(runs.parent / "data", steps=4), "--name", "whole", "--set", "train.method=full"]
+    done = command("run", *arguments, "--set", "export.gguf=[F16]", "--set", "train.learning_rate=1e-4")
+    assert done.code == 0, done.err
+    (folder,) = runs.glob("whole-*")
+    assert Run(folder).products()[0].name == "model"
+    refused = command("fuse", folder.name)
+    assert refused.code == 2
+    assert "no adapter to fuse" in refused.err
+    assert f"localtune export {folder.name}" in refused.err
+
+
+def test_fused_weights_without_the_adapter_are_caught_and_kept_aside(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = _copy(run, "lost")
+    shutil.rmtree(lost.fused)
+
+    def unchanged(model: Any, adapter: Path, folder: Path) -> Fused:
+        for name in os.listdir(model.folder):
+            shutil.copyfile(model.folder / name, folder / name)
+        return Fused((), 0.0, "", 0, 0.0)
+
+    monkeypatch.setattr(fusing, "fuse", unchanged)
+    with pytest.raises(RunFailed, match=r"proof of fused failed \(training\)") as caught:
+        _last(fusing.fused(read_job(lost)))
+    assert "the adapter, the base it was trained on" in str(caught.value)
+    assert not lost.fused.exists()
+    assert (lost.folder / "fused.failed" / "model.safetensors").is_file()
+
+
+def test_an_adapter_that_was_changed_is_fused_again(run: Run, command: Command) -> None:
+    changed = _copy(run, "changed")
+    job = read_job(changed)
+    made = json.loads((changed.fused / "proof.json").read_text(encoding="utf-8"))
+    assert made["adapter"] == sha256(changed.adapter / "adapter_model.safetensors")
+    assert fusing._is_current(job, changed.fused)
+    with (changed.adapter / "adapter_model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x01")
+    assert not fusing._is_current(job, changed.fused)
+    with pytest.raises(InputError, match="no product yet"):
+        _last(fusing.fused(job))
+
+
+def test_a_base_that_was_changed_since_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    other = _copy(run, "other")
+    shutil.rmtree(other.fused)
+    environment = json.loads(other.environment.read_text(encoding="utf-8"))
+    environment["model"]["sha256"]["model.safetensors"] = "0" * 64
+    job = read_job(other)
+    other.environment.write_text(json.dumps(environment), encoding="utf-8")
+    with pytest.raises(InputError, match="not those this run began with"):
+        _last(fusing.fused(job))
+    assert not other.fused.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["export", "made", "--gguf", "Q9_9"], 2, "Q9_9 is no type"),
+        (["export", "nobody"], 2, "no run is called 'nobody'"),
+        (["fuse", "nobody"], 2, "no run is called 'nobody'"),
+    ],
+)
+def test_bad_arguments_get_one_clear_line(
+    run: Run, command: Command, arguments: list[str], code: int, said: str
+) -> None:
+    done = command(*arguments)
+    assert done.code == code
+    assert said in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_named_and_holds_no_half_file(run: Run, command: Command, tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    done = command("export", run.name, "--gguf", "F16", "-o", tmp_path)
+    assert done.code == 3
+    assert str(tmp_path) in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_clear_line(run: Run, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("x", encoding="utf-8")
+    done = command("export", run.name, "--gguf", "F16", "-o", tmp_path / "taken")
+    assert done.code in (2, 3)
+    assert "taken" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_model_folder_is_exported_and_compared_at_built_in_passages(command: Command, tmp_path: Path) -> None:
+    done = command("export", MODEL, "--gguf", "F16", "-o", tmp_path, "--json")
+    assert done.code == 0, done.err
+    proof = next(json.loads(line) for line in done.out.splitlines() if json.loads(line)["type"] == "proof")
+    assert proof["passed"] is True
+    assert [check["name"] for check in proof["checks"]] == ["tokens", "template", "stop", "file"]
+    assert len(list(tmp_path.glob("*.gguf"))) == 1

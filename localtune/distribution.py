@@ -29,8 +29,9 @@ class Distributions:
     following: Floats
     """float32 [P]: log-probability of the token that does follow."""
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    def at_indices(self, kept: npt.NDArray[np.int64]) -> "Distributions":
+        """Only the positions with these indices."""
+        return Distributions(self.ids[kept], self.logprobs[kept], self.following[kept])
 
 
 def from_logits(logits: Floats, following: Ints) -> Distributions:

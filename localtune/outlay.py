@@ -1,7 +1,7 @@
 """What making and proving products will cost: disk by product, and seconds. Estimates, before anything is made.
 
-Sizes leave out vocabulary and file headers. Seconds count the tokens that pass through the model, at a speed that is
-low for a laptop, and a fixed cost per position and file; both were measured on two processor cores.
+Sizes leave out vocabulary and file headers. Each compared token reads the file's weights once, so seconds are bytes by
+the memory's speed, and a fixed part per file and position; measured on two processor cores.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from localtune.adapter import Full, Trainable
 from localtune.data.prepared import Prepared
 from localtune.memory import BYTES, Item
 from localtune.model import ModelFiles
-from localtune.places import places_in, rows_to_compare
+from localtune.places import POSITIONS, ROWS, places_in, rows_to_compare
 
 GGUF_BYTES = {"F32": 4.0, "F16": 2.0, "BF16": 2.0, "Q8_0": 34 / 32}
 """Bytes per weight; Q8_0 is blocks of 32 bytes and a 16-bit scale."""
@@ -18,9 +18,21 @@ EXACT = ("F32", "F16")
 """Encodings in which a fault of the conversion cannot hide behind rounding."""
 SMALL = 500_000_000
 """Weights up to which the conversion is tried in F32; F16 beyond."""
-ANSWERS = 4 * 64
-"""Tokens of the answers to the prompts."""
-SECONDS_PER_FILE, SECONDS_PER_POSITION, OPERATIONS_PER_SECOND = 2.0, 0.004, 2e10
+BUDGET, FEWEST, PROMPTS, ANSWER = 30.0, 32, 4, 64
+"""Seconds for the positions of one file, positions that are compared in any case, answers and their usual length."""
+START, POSITION, READING = 2.0, 0.003, 1e10
+"""Seconds to open a file and per position; bytes of weights that pass per second, once for each token."""
+
+
+def affordable(size: int) -> tuple[int, int]:
+    """Positions and prompts at which a file of `size` bytes is compared: all of them, but for large models."""
+    positions = int(max(FEWEST, min(ROWS * POSITIONS, BUDGET / _seconds(size))))
+    return positions, PROMPTS if positions == ROWS * POSITIONS else 1
+
+
+def _seconds(size: int) -> float:
+    """Of one token through the file."""
+    return POSITION + size / READING
 
 
 def exact_encoding(model: ModelFiles) -> str:
@@ -48,8 +60,13 @@ def proof_seconds(model: ModelFiles, prepared: Prepared, encodings: Sequence[str
     """Seconds to compute the fused weights and every file at the compared positions."""
     if not encodings:
         return 0.0
-    places = places_in(rows_to_compare(prepared)[1])
-    tokens = sum(len(row) for row in places.rows) + ANSWERS
-    files = len(encodings) + (exact_size(model, encodings) > 0)
-    computed = 2 * model.parameters * tokens / OPERATIONS_PER_SECOND
-    return (files + 1) * computed + files * (SECONDS_PER_FILE + SECONDS_PER_POSITION * len(places.row))
+    files = [model.parameters * GGUF_BYTES[encoding] for encoding in encodings]
+    if exact_size(model, encodings):
+        files.append(exact_size(model, encodings))
+    there = len(places_in(rows_to_compare(prepared)[1], model.config.context).row)
+    return sum(_file_seconds(int(size), there) for size in [*files, 4 * model.parameters])
+
+
+def _file_seconds(size: int, there: int) -> float:
+    positions, prompts = affordable(size)
+    return START + (min(positions, there) + prompts * ANSWER) * _seconds(size)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from localtune.batch import Ints, Segment
 from localtune.data.prepared import Prepared
@@ -25,6 +26,10 @@ class Places:
     learned: Ints
     """int32 [P]: 1 where the next token is one that training learns."""
 
+    def at_indices(self, kept: npt.NDArray[np.int64]) -> "Places":
+        """Only the positions with these indices."""
+        return Places(self.rows, self.row[kept], self.at[kept], self.learned[kept])
+
     @property
     def following(self) -> Ints:
         """int32 [P]: the token after each position."""
@@ -38,12 +43,16 @@ def rows_to_compare(prepared: Prepared) -> tuple[str, Sequence[Segment]]:
     return next((name, rows) for name, rows in named if rows)
 
 
-def places_in(segments: Sequence[Segment]) -> Places:
-    """Positions spread evenly over up to `ROWS` of the segments: the longest that need not be cut, else cut ones."""
-    whole = sorted((s for s in segments if 2 <= len(s.tokens) <= LONGEST), key=lambda s: -len(s.tokens))
-    cut = [s for s in segments if len(s.tokens) > LONGEST]
+def places_in(segments: Sequence[Segment], context: int) -> Places:
+    """Positions spread evenly over up to `ROWS` of the segments: the longest that need not be cut, else cut ones.
+
+    `context`: the most tokens the model was made for.
+    """
+    longest = min(LONGEST, context)
+    whole = sorted((s for s in segments if 2 <= len(s.tokens) <= longest), key=lambda s: -len(s.tokens))
+    cut = [s for s in segments if len(s.tokens) > longest]
     chosen = [*whole, *cut][:ROWS]
-    rows = [segment.tokens[:LONGEST] for segment in chosen]
+    rows = [segment.tokens[:longest] for segment in chosen]
     spread = [np.unique(np.linspace(0, len(tokens) - 2, POSITIONS).round().astype(np.int32)) for tokens in rows]
     learned = [s.weights[at + 1] > 0 for s, at in zip(chosen, spread, strict=True)]
     none = np.zeros(0, np.int32)

@@ -23,18 +23,17 @@ from safetensors.numpy import save
 from localtune.adapter import Full
 from localtune.backend import Sampling, Session, load_backend
 from localtune.batch import Ints, Segment
-from localtune.data.prepared import Prepared
-from localtune.data.tokenizer import Tokenizer
 from localtune.distribution import Distributions, from_logits
 from localtune.errors import InputError, Problem
 from localtune.job import Job
+from localtune.outlay import PROMPTS
 from localtune.places import Places, places_in, rows_to_compare
 from localtune.runs.files import FORMAT, write_bytes
 from localtune.score import nothing_asked
 
 FILE = "reference.safetensors"
-PROMPTS, ANSWER = 4, 128
-"""Prompts, tokens of an answer."""
+ANSWER = 128
+"""Tokens of an answer at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +61,18 @@ class Reference:
     computed: Mapping[str, str]
     """In what type: nf4 or int8 where the weights were quantised, else float32, bfloat16 or float16."""
 
+    def thinned(self, positions: int, prompts: int) -> "Reference":
+        """With at most so many positions, evenly chosen, and so many prompts."""
+        there = len(self.places.row)
+        kept = np.linspace(0, max(0, there - 1), min(positions, there)).round().astype(np.int64)
+        return replace(
+            self,
+            places=self.places.at_indices(kept),
+            said={who: said.at_indices(kept) for who, said in self.said.items()},
+            prompts=self.prompts[:prompts],
+            answers={who: answers[:prompts] for who, answers in self.answers.items()},
+        )
+
     def also(self, who: str, said: Distributions, computed: str, answers: Sequence[Ints] = ()) -> "Reference":
         """With what somebody else says."""
         return replace(
@@ -72,13 +83,15 @@ class Reference:
         )
 
 
-def blank(prepared: Prepared, tokenizer: Tokenizer, stops: tuple[int, ...]) -> Reference:
-    """A reference to which nobody has said anything yet."""
+def blank(job: Job) -> Reference:
+    """The run's reference, to which nobody has said anything yet."""
+    prepared, context = job.prepared, job.model.config.context
     held_out, segments = rows_to_compare(prepared)
-    prompts = [Prompt(sample.text, sample.prompt) for sample in prepared.samples]
     asked = [item.prompt for item in prepared.test] or [_prompt_of(segment) for segment in segments]
-    prompts += [Prompt(tokenizer.decode(ids.tolist(), skip_special=True), ids) for ids in asked[:PROMPTS] if len(ids)]
-    return Reference(places_in(segments), tuple(prompts[:PROMPTS]), stops, held_out, {}, {}, {})
+    shown = [Prompt(job.tokenizer.decode(ids.tolist(), skip_special=True), ids) for ids in asked[:PROMPTS]]
+    prompts = [*(Prompt(sample.text, sample.prompt) for sample in prepared.samples), *shown]
+    fitting = [prompt for prompt in prompts if 0 < len(prompt.tokens) <= context - ANSWER]
+    return Reference(places_in(segments, context), tuple(fitting[:PROMPTS]), job.sampling.stop, held_out, {}, {}, {})
 
 
 def _prompt_of(segment: Segment) -> Ints:
@@ -118,7 +131,7 @@ def ask(
 
 def record(job: Job, session: Session, path: Path, check: Callable[[], None] = nothing_asked) -> Reference:
     """Write down what the tuned model in `session` says, and the base: with an adapter both are in one memory."""
-    reference = blank(job.prepared, job.tokenizer, job.sampling.stop)
+    reference = blank(job)
     precision = job.plan.precision
     computed = precision.storage if precision.storage in ("nf4", "int8") else precision.compute
     reference = _heard(reference, "tuned", session, computed, True, check)

@@ -105,7 +105,7 @@ def _one(source: Source, encoding: str, check: bool) -> Generator[Event, None, t
 
 def _proven(source: Source, path: Path, product: str, encoding: str) -> Generator[Event, None, Proof | None]:
     """The proof of the file at `path`; None with a warning where nothing here can read it."""
-    yield Phase("proving", f"{product} at {len(source.reference.places.row)} positions")
+    yield Phase("proving", product)
     try:
         return prove_file(path, product, encoding, source.tokenizer, source.reference)
     except MachineError as error:

@@ -20,7 +20,7 @@ from localtune.job import Job
 from localtune.model import ModelFiles, resolve
 from localtune.places import places_in
 from localtune.proof.strings import PASSAGES
-from localtune.reference import FILE, Prompt, Reference, ask, listen, read, record
+from localtune.reference import ANSWER, FILE, Prompt, Reference, ask, listen, read, record
 from localtune.runs.files import sha256
 from localtune.runs.folder import Run
 
@@ -125,7 +125,8 @@ def _unknown(model: ModelFiles, tokenizer: Tokenizer) -> Reference:
     else:
         question = "Hello! Who are you?"
         prompts = [Prompt(question, np.array(renderer.conversation_ids([Message("user", question)]), np.int32))]
-    return Reference(places_in(segments), tuple(prompts), model.stop_ids, "built-in", {}, {}, {})
+    fitting = tuple(prompt for prompt in prompts if len(prompt.tokens) <= model.config.context - ANSWER)
+    return Reference(places_in(segments, model.config.context), fitting, model.stop_ids, "built-in", {}, {}, {})
 
 
 def _lineage(job: Job) -> dict[str, str]:

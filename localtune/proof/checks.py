@@ -80,29 +80,24 @@ def template(server: LlamaServer, renderer: Renderer) -> Check:
 def stop(server: LlamaServer, tokenizer: Tokenizer, reference: Reference, answers: Sequence[Ints], who: str) -> Check:
     """The tokens that ended the trained model's answers end generation, and the answers end by themselves."""
     said = reference.answers.get(who, ())
-    ends = [int(ids[-1]) for ids in said if len(ids) and ids[-1] in reference.stops]
-    needed = sorted({*ends, *reference.stops[:1]})
-    prompt = next((p.tokens.tolist() for p in reference.prompts), [reference.stops[0] if reference.stops else 0])
-    deaf = [token for token in needed if not server.stops_at(prompt, token)]
+    ended = {int(ids[-1]) for ids in said if len(ids)}
+    prompt = next((p.tokens.tolist() for p in reference.prompts), list(reference.stops[:1]))
+    deaf = [token for token in reference.stops if not server.stops_at(prompt, token)]
+    needed = [token for token in deaf if token in ended or token == tokenizer.eos_id or deaf == [*reference.stops]]
     endless = sum(
         bool(len(mine)) and mine[-1] in reference.stops and not (len(theirs) and theirs[-1] in reference.stops)
         for mine, theirs in zip(said, answers, strict=False)
     )
     same = sum(np.array_equal(mine, theirs) for mine, theirs in zip(said, answers, strict=False))
-    figures: dict[str, float] = {
-        "stop_ids": len(needed),
-        "ignored": len(deaf),
-        "answers": len(said),
-        "same": same,
-        "endless": endless,
-    }
-    names = ", ".join(safe(repr(tokenizer.decode([token], skip_special=False)), 30) for token in deaf or needed)
+    figures: dict[str, float] = {"ignored": len(deaf), "answers": len(said), "same": same, "endless": endless}
     look = "tokenizer.ggml.eos_token_id and eot_token_id of the file, beside generation_config.json"
-    if deaf:
-        return Check("stop", False, f"generation goes on after {names}", figures, look)
+    if needed:
+        return Check("stop", False, f"generation goes on after {_named(tokenizer, needed)}", figures, look)
     if endless:
         return Check("stop", False, f"{endless} of {len(said)} answers do not end by themselves", figures, look)
-    text = f"{names} end an answer; {same} of {len(said)} greedy answers are the same, word for word"
+    heard = _named(tokenizer, [token for token in reference.stops if token not in deaf])
+    unheard = f", {_named(tokenizer, deaf)} cannot" if deaf else ""
+    text = f"answers end at {heard}{unheard}; {same} of {len(said)} greedy answers are the same, word for word"
     return Check("stop", True, text, figures, look)
 
 
@@ -162,6 +157,10 @@ def compared(p: Distributions, q: Distributions) -> dict[str, float]:
 def failed(checks: Iterable[Check]) -> list[Check]:
     """Those that did not pass."""
     return [check for check in checks if not check.passed]
+
+
+def _named(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    return ", ".join(safe(repr(tokenizer.decode([token], skip_special=False)), 30) for token in ids)
 
 
 def _shown(figures: dict[str, float]) -> str:

@@ -39,7 +39,7 @@ class _Echo:
 
 
 def test_positions_are_at_most_64_of_each_of_8_rows_and_never_the_last() -> None:
-    places = places_in([_segment(n) for n in range(100, 120)])
+    places = places_in([_segment(n) for n in range(100, 120)], 1024)
     assert len(places.rows) == ROWS
     assert np.bincount(places.row).tolist() == [POSITIONS] * ROWS
     for row, at in zip(places.row, places.at, strict=True):
@@ -47,27 +47,32 @@ def test_positions_are_at_most_64_of_each_of_8_rows_and_never_the_last() -> None
 
 
 def test_a_short_row_is_compared_at_every_position() -> None:
-    places = places_in([_segment(10)])
+    places = places_in([_segment(10)], 1024)
     assert places.at.tolist() == list(range(9))
     assert places.following.tolist() == places.rows[0][1:].tolist()
 
 
 def test_rows_that_need_not_be_cut_come_first_and_the_longest_of_them() -> None:
-    places = places_in([_segment(2000), *(_segment(n) for n in (30, 500, 40))])
+    places = places_in([_segment(2000), *(_segment(n) for n in (30, 500, 40))], 1024)
     assert [len(row) for row in places.rows] == [500, 40, 30, LONGEST]
 
 
+def test_no_row_is_longer_than_the_models_context() -> None:
+    places = places_in([_segment(300), _segment(90)], 128)
+    assert [len(row) for row in places.rows] == [90, 128]
+
+
 def test_learned_positions_are_those_before_a_target() -> None:
-    places = places_in([_segment(20, first_target=12)])
+    places = places_in([_segment(20, first_target=12)], 1024)
     assert places.learned.tolist() == [0] * 11 + [1] * 8
 
 
 def test_rows_of_one_token_have_no_position() -> None:
-    assert len(places_in([_segment(1)]).row) == 0
+    assert len(places_in([_segment(1)], 1024).row) == 0
 
 
 def _reference() -> Reference:
-    places = places_in([_segment(70), _segment(9)])
+    places = places_in([_segment(70), _segment(9)], 1024)
     prompts = (Prompt("hé", places.rows[0][:3]), Prompt("", places.rows[1][:2]))
     reference = Reference(places, prompts, (7, 9), "validation", {}, {}, {})
     for who, adapter in (("tuned", True), ("base", False)):
@@ -93,8 +98,21 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
             assert np.array_equal(getattr(said, name), getattr(again.said[who], name))
 
 
+def test_a_thinned_reference_has_evenly_chosen_positions_of_everybody() -> None:
+    reference = _reference()
+    fewer = reference.thinned(9, 1)
+    assert len(fewer.places.row) == 9
+    assert set(fewer.places.row.tolist()) == {0, 1}
+    assert (fewer.places.at[0], fewer.places.at[-1]) == (reference.places.at[0], reference.places.at[-1])
+    assert len(fewer.prompts) == len(fewer.answers["tuned"]) == 1
+    for i, (row, at) in enumerate(zip(fewer.places.row, fewer.places.at, strict=True)):
+        (old,) = np.flatnonzero((reference.places.row == row) & (reference.places.at == at))
+        assert np.array_equal(fewer.said["base"].logprobs[i], reference.said["base"].logprobs[old])
+    assert reference.thinned(10_000, 10).places.at.tolist() == reference.places.at.tolist()
+
+
 def test_what_is_heard_is_the_softmax_at_the_positions() -> None:
-    places = places_in([_segment(9)])
+    places = places_in([_segment(9)], 1024)
     said = listen(_Echo(), places)  # type: ignore[arg-type]
     expected = from_logits(_Echo().logits(places.rows[0].tolist(), places.at.tolist()), places.following)
     assert np.array_equal(said.logprobs, expected.logprobs)

@@ -7,7 +7,8 @@ alpha / rank (rsLoRA, Kalajdzievski 2023: alpha / sqrt(rank)). On disk: `adapter
 
 import hashlib
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from localtune.batch import Floats
 from localtune.errors import InputError, Problem
 from localtune.model.json_object import read_object
+from localtune.model.weights import DTYPES, Weights, one_file
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj", "gate_up_proj")
@@ -62,6 +64,16 @@ class Lora:
 Trainable = Nothing | Full | Lora
 
 
+@dataclass(frozen=True)
+class Update:
+    """What an adapter holds for one module: names of its tensors."""
+
+    a: str
+    b: str
+    magnitude: str | None
+    """DoRA's."""
+
+
 def initial_a(seed: int, module: str, rank: int, inputs: int) -> Floats:
     """A at the start, float32 [rank, inputs]: uniform within 1/sqrt(inputs), keyed by (seed, module name).
 
@@ -98,38 +110,112 @@ def base_of(folder: Path) -> str | None:
     return base if isinstance(base, str) and base else None
 
 
-_UNMAPPED = ("modules_to_save", "rank_pattern", "alpha_pattern", "layers_to_transform", "layer_replication",
-             "target_parameters", "trainable_token_indices", "lora_bias", "fan_in_fan_out", "exclude_modules",
-             "layers_pattern", "alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config",
-             "velora_config", "monteclora_config")  # fmt: skip
-_PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva")
+_MAPPED = {"peft_type", "r", "lora_alpha", "lora_dropout", "target_modules", "use_dora", "use_rslora", "bias",
+           "init_lora_weights"}  # fmt: skip
+_HARMLESS = {"task_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+             "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size",
+             "runtime_config", "ensure_weight_tying"}  # fmt: skip
+"""Keys of peft 0.21's LoraConfig that leave W + scale B A as it is; those of a start say no more than its name does."""
+_PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva", "mica")
 """Values of init_lora_weights that leave the base's own weights as they are."""
 
 
 def read_peft_config(folder: Path) -> Lora:
-    """The `Lora` of an adapter folder. Refuses by name what is not a plain LoRA, DoRA or rsLoRA."""
+    """The `Lora` of an adapter folder.
+
+    Raises `InputError` for a file that is no JSON object (model.json), for what is not a plain LoRA, DoRA or rsLoRA
+    (adapter.unsupported), for values of another type or range than PEFT writes (adapter.unreadable), all of them.
+    """
     path = folder / CONFIG_FILE
     config = read_object(path)
-    unknown = [key for key in _UNMAPPED if config.get(key)]
-    if config.get("init_lora_weights") not in _PLAIN_STARTS:
-        unknown.append(f"init_lora_weights={config['init_lora_weights']!r}, which changes the base")
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none":
-        unknown.append(f"peft_type={config.get('peft_type')}, bias={config.get('bias')}")
-    if not isinstance(config.get("target_modules"), list):
-        unknown.append("target_modules that are not a list of names")
-    if unknown:
+    problems = []
+    if unmapped := _unmapped(config):
         fix = "take a plain LoRA, rsLoRA or DoRA"
-        raise InputError(Problem("adapter.unsupported", f"cannot map {', '.join(unknown)}", str(path), fix=fix))
-    for key, lowest in (("r", 1), ("lora_alpha", 0)):
-        value = config.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value < 1e9:
-            what = f"{key} is {value!r}; expected a number"
-            raise InputError(Problem("adapter.unreadable", what, str(path), fix="get a fresh copy of the adapter"))
+        problems.append(Problem("adapter.unsupported", f"cannot map {', '.join(unmapped)}", str(path), fix=fix))
+    if wrong := _wrong(config):
+        fix = "get a fresh copy of the adapter"
+        problems.append(Problem("adapter.unreadable", "; ".join(wrong), str(path), fix=fix))
+    if problems:
+        raise InputError(*problems)
     return Lora(
-        rank=int(config["r"]),
+        rank=config["r"],
         alpha=float(config["lora_alpha"]),
         dropout=float(config.get("lora_dropout") or 0.0),
-        targets=tuple(sorted(config["target_modules"])),
+        targets=tuple(sorted(set(config["target_modules"]))),
         dora=bool(config.get("use_dora")),
         rslora=bool(config.get("use_rslora")),
     )
+
+
+_PART = re.compile(
+    rf"{re.escape(PREFIX)}(.+)\.(lora_A\.weight|lora_B\.weight|lora_magnitude_vector)",
+    re.DOTALL,
+)
+_A, _B, _MAGNITUDE = "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"
+
+
+def read_updates(folder: Path, lora: Lora) -> tuple[dict[str, Update], Weights]:
+    """The tensors of an adapter folder by module. Raises `InputError` unless each module is whole and none is left."""
+    weights = Weights(one_file(folder / WEIGHTS_FILE))
+    modules: dict[str, dict[str, str]] = {}
+    faults = []
+    expected = {_A, _B, _MAGNITUDE} if lora.dora else {_A, _B}
+    for name in weights:
+        match = _PART.fullmatch(name)
+        if match is None or match[2] not in expected or weights[name].dtype not in DTYPES:
+            faults.append(f"{name[:200]} ({weights[name].dtype}) is no part of this kind of adapter")
+        else:
+            modules.setdefault(match[1], {})[match[2]] = name
+    for module, parts in modules.items():
+        faults += [f"{module[:200]} has no {part}" for part in sorted(expected - parts.keys())]
+    if faults or not modules:
+        what, evidence = "its tensors are not those of one LoRA adapter", "\n".join(faults[:5]) or "there are none"
+        fix = "get a fresh copy of the adapter"
+        raise InputError(Problem("adapter.unreadable", what, str(folder), evidence, fix))
+    found = {module: Update(parts[_A], parts[_B], parts.get(_MAGNITUDE)) for module, parts in modules.items()}
+    return found, weights
+
+
+def _unmapped(config: Mapping[str, Any]) -> list[str]:
+    """What is set that `Lora` cannot say."""
+    found = [_shown(config, key) for key in config if key not in _MAPPED | _HARMLESS and _is_set(config, key)]
+    if config.get("peft_type") != "LORA":
+        found.append(_shown(config, "peft_type"))
+    if config.get("bias", "none") != "none":
+        found.append(_shown(config, "bias"))
+    if config.get("init_lora_weights") not in _PLAIN_STARTS:
+        found.append(f"{_shown(config, 'init_lora_weights')}, which changes the base")
+    if isinstance(config.get("target_modules"), str):  # a regular expression
+        found.append(_shown(config, "target_modules"))
+    return found
+
+
+def _is_set(config: Mapping[str, Any], key: str) -> bool:
+    """By Python's truth, but for the one key whose 0 is a layer."""
+    return bool(config[key]) or (key == "layers_to_transform" and type(config[key]) is int)
+
+
+def _wrong(config: Mapping[str, Any]) -> list[str]:
+    """Values that are not of the type or in the range that PEFT writes."""
+    rank, alpha, dropout = config.get("r"), config.get("lora_alpha"), config.get("lora_dropout")
+    targets = config.get("target_modules")
+    named = isinstance(targets, list) and targets and all(isinstance(name, str) and name for name in targets)
+    checks = [
+        ("r", type(rank) is int and 1 <= rank < 10**9, "a whole number of at least 1"),
+        ("lora_alpha", _in_range(alpha, 1e9), "a number from 0 to 1e9"),
+        ("lora_dropout", dropout is None or _in_range(dropout, 1), "a number from 0 to 1"),
+        ("target_modules", isinstance(targets, str) or named, "a list of names"),
+    ]
+    for key in ("use_dora", "use_rslora"):
+        checks.append((key, isinstance(config.get(key), bool | None), "true or false"))
+    return [f"{_shown(config, key)}; expected {expected}" for key, right, expected in checks if not right]
+
+
+def _in_range(value: Any, most: float) -> bool:
+    """NaN is in no range, and true is no number."""
+    return type(value) in (int, float) and 0 <= value <= most
+
+
+def _shown(config: Mapping[str, Any], key: str) -> str:
+    text = f"{key[:60]}={config[key]!r}" if key in config else f"no {key}"
+    return text if len(text) <= 120 else text[:119] + "…"

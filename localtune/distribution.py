@@ -39,10 +39,20 @@ def from_logits(logits: Floats, following: Ints) -> Distributions:
     wide = logits.astype(np.float64)
     wide -= wide.max(axis=1, keepdims=True)
     logprobs = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
-    order = np.argsort(-logprobs, axis=1, kind="stable")[:, :TOP]
+    likely = _likeliest(logprobs)
+    order = np.take_along_axis(
+        likely, np.argsort(-np.take_along_axis(logprobs, likely, 1), axis=1, kind="stable"), axis=1
+    )
     chosen = np.take_along_axis(logprobs, order, axis=1)
     after = np.take_along_axis(logprobs, following[:, None].astype(np.int64), axis=1)[:, 0]
     return Distributions(order.astype(np.int32), chosen.astype(np.float32), after.astype(np.float32))
+
+
+def _likeliest(logprobs: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The `TOP` likeliest tokens of each position in ascending order; sorting whole vocabularies takes seconds."""
+    if logprobs.shape[1] <= TOP:
+        return np.tile(np.arange(logprobs.shape[1]), (len(logprobs), 1))
+    return np.sort(np.argpartition(-logprobs, TOP - 1, axis=1)[:, :TOP], axis=1)
 
 
 def from_tops(tops: Sequence[tuple[Ints, Floats]], following: Ints) -> Distributions:
@@ -62,7 +72,10 @@ def from_tops(tops: Sequence[tuple[Ints, Floats]], following: Ints) -> Distribut
 
 
 def divergence(p: Distributions, q: Distributions) -> npt.NDArray[np.float64]:
-    """KL(p || q) at each position, float64 [P]: sum of p log(p / q) over common tokens and the rest."""
+    """KL(p || q) at each position, float64 [P]: sum of p log(p / q) over common tokens and the rest.
+
+    What is not a number in either makes it not a number.
+    """
     return np.array([_one(*rows) for rows in zip(p.ids, p.logprobs, q.ids, q.logprobs, strict=True)], np.float64)
 
 
@@ -75,9 +88,34 @@ def agreement(p: Distributions, q: Distributions) -> npt.NDArray[np.bool_]:
     return same
 
 
+def finite(said: Distributions) -> npt.NDArray[np.bool_]:
+    """At which positions every log-probability is a finite number, bool [P]."""
+    named = np.isfinite(said.logprobs) | (said.ids < 0)
+    return np.asarray(named.all(axis=1) & np.isfinite(said.following))
+
+
+def carried(
+    tuned: Distributions, base: Distributions, heard: Distributions, start: Distributions
+) -> tuple[float, float]:
+    """How much of what training changed is in what is `heard`, and the standard error of that figure.
+
+    The slope, through the origin, of the change of the log-probability of the following token from `start` (the base
+    that was used) to `heard` over its change from `base` to `tuned`: 1 for an honest product, 0 for one that lost the
+    fine-tune. Noise of rounding averages out; where there is more of it than change, the error says so.
+    """
+    wanted = (tuned.following - base.following).astype(np.float64)
+    found = (heard.following - start.following).astype(np.float64)
+    power = float(wanted @ wanted)
+    if power == 0 or len(wanted) < 2:
+        return 0.0, np.inf
+    slope = float(wanted @ found) / power
+    rest = found - slope * wanted
+    return slope, float(np.sqrt(rest @ rest / (len(wanted) - 1) / power))
+
+
 def _one(p_ids: Ints, p_logprobs: Floats, q_ids: Ints, q_logprobs: Floats) -> float:
     _, mine, theirs = np.intersect1d(p_ids[p_ids >= 0], q_ids[q_ids >= 0], assume_unique=True, return_indices=True)
     p, q = p_logprobs[mine].astype(np.float64), q_logprobs[theirs].astype(np.float64)
     likely = np.exp(p)
-    p_rest, q_rest = max(FLOOR, 1 - likely.sum()), max(FLOOR, 1 - np.exp(q).sum())
-    return float(max(0.0, (likely * (p - q)).sum() + p_rest * np.log(p_rest / q_rest)))
+    p_rest, q_rest = np.maximum(FLOOR, 1 - likely.sum()), np.maximum(FLOOR, 1 - np.exp(q).sum())
+    return float(np.maximum(0.0, (likely * (p - q)).sum() + p_rest * np.log(p_rest / q_rest)))

@@ -69,7 +69,15 @@ class ResourceError(LocaltuneError):
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def safe(text: str, limit: int = 2000) -> str:
-    """`text` for a screen: control, bidirectional, zero-width characters as escapes; at most `limit` characters."""
-    shown = _UNSAFE.sub(lambda match: match.group().encode("unicode_escape", "surrogatepass").decode(), text)
+def safe(text: str, limit: int = 2000, keep: str = "") -> str:
+    """`text` for a screen: control, bidirectional, zero-width characters as escapes; at most `limit` characters.
+
+    The characters of `keep` are shown as they are.
+    """
+
+    def shown_as(match: re.Match[str]) -> str:
+        found = match.group()
+        return found if found in keep else found.encode("unicode_escape", "surrogatepass").decode()
+
+    shown = _UNSAFE.sub(shown_as, text)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -190,8 +190,16 @@ KINDS: dict[str, type[Any]] = {
 def to_json(event: Event, when: float | None = None, *, ascii_only: bool = False) -> str:
     """One line without its newline. `when` is seconds since 1970; not finite numbers are written as strings."""
     head = {"format": FORMAT, "type": event.kind, "time": round(time.time() if when is None else when, 3)}
-    body = {key: repr(v) if isinstance(v, float) and v - v != 0 else v for key, v in asdict(event).items()}
+    body = {key: _writable(value) for key, value in asdict(event).items()}
     return json.dumps(head | body, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _writable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_writable(inner) for inner in value]
+    return repr(value) if isinstance(value, float) and value - value != 0 else value
 
 
 def from_json(line: str) -> Event:

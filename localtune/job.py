@@ -20,7 +20,7 @@ from localtune.objectives import SFT
 from localtune.plan import Plan, from_json, optimizer_of, trainable_of
 from localtune.recipe import load as load_recipe
 from localtune.runs.files import is_complete, read_json
-from localtune.runs.folder import Run
+from localtune.runs.folder import ALIVE, Run
 from localtune.settings import Recipe
 
 
@@ -88,6 +88,10 @@ class Job:
 
 def unfinished(run: Run) -> InputError:
     """What to tell of a run whose product is not there."""
+    if run.status().state in ALIVE:
+        return InputError(
+            Problem("run.training", "this run is still training", run.name, fix=f"localtune tail {run.name}")
+        )
     fix = f"localtune run --resume {run.name}"
     return InputError(Problem("run.unfinished", "this run has no product yet", where=run.name, fix=fix))
 

@@ -43,9 +43,14 @@ def make_ready(loaded: Loaded, confirm: Callable[[Download], bool]) -> Ready:
     """Resolve, tokenise, probe and plan; `confirm` is asked before a download. Raises the errors of each part."""
     recipe = loaded.recipe
     model = resolve(recipe.model, loaded.base, confirm=confirm)
+    tokenizer = Tokenizer(model.folder)
+    if recipe.export.gguf:
+        from localtune.export import prepare as exportable  # libraries that only an export needs
+
+        exportable(model, tokenizer, recipe.export.gguf)
     prepared = prepare(
         recipe.data,
-        Tokenizer(model.folder),
+        tokenizer,
         base=loaded.base,
         learn=recipe.train.learn,
         seed=recipe.train.seed,

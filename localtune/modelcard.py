@@ -1,4 +1,4 @@
-"""The README.md of a fused model, and what a base's README states of its licence.
+"""The README.md of a fused model, and what a base's README states of its licence, languages and tags.
 
 The YAML head is the hub's ("Model Cards", metadata specification). Nothing of the data is in it: only figures that the
 caller passes. A base that is a folder here has no name on the hub, so the head names none; its folder's name stands in
@@ -14,20 +14,29 @@ from localtune.errors import InputError, safe
 from localtune.recipe.yaml import LIMIT, read, write_value
 
 CARD = "README.md"
-_LICENCE_KEYS = ("license", "license_name", "license_link")
+_STATED = {"license": 8, "license_name": 8, "license_link": 8, "language": 200, "tags": 100}
+"""Key of the hub's metadata -> how many texts a list of it holds at most."""
 _HEAD = re.compile(rb"\s*---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 
 
-def stated_licence(folder: Path) -> dict[str, str | list[str]]:
-    """`license`, `license_name` and `license_link` as the README's head in `folder` states them; empty without one."""
+def stated(folder: Path) -> dict[str, str | list[str]]:
+    """What the head of the README in `folder` states under the keys of `_STATED`; empty without one.
+
+    A head that cannot be understood states nothing, and neither does a value that is no text and no list of texts.
+    """
     try:
         with (folder / CARD).open("rb") as file:
             match = _HEAD.match(file.read(LIMIT).removeprefix(b"\xef\xbb\xbf"))
         head = read(match[1], CARD).value if match else None
     except (OSError, InputError):
         return {}
-    stated = head if isinstance(head, dict) else {}
-    return {key: stated[key] for key in _LICENCE_KEYS if _is_text(stated.get(key))}
+    found = head if isinstance(head, dict) else {}
+    return {key: found[key] for key, most in _STATED.items() if _is_text(found.get(key), most)}
+
+
+def stated_licence(folder: Path) -> dict[str, str | list[str]]:
+    """`license`, `license_name` and `license_link` alone, as `stated` finds them."""
+    return {key: value for key, value in stated(folder).items() if key.startswith("license")}
 
 
 def model_card(
@@ -102,6 +111,6 @@ def _plain(value: object) -> str:
     return _MARKDOWN.sub(r"\\\1", " ".join(safe(text, limit=300).split()))
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any, most: int) -> bool:
     texts = value if isinstance(value, list) else [value]
-    return bool(texts) and len(texts) <= 8 and all(isinstance(text, str) and 0 < len(text) <= 300 for text in texts)
+    return bool(texts) and len(texts) <= most and all(isinstance(text, str) and 0 < len(text) <= 300 for text in texts)

@@ -18,8 +18,8 @@ EXACT = ("F32", "F16")
 """Encodings in which a fault of the conversion cannot hide behind rounding."""
 SMALL = 500_000_000
 """Weights up to which the conversion is tried in F32; F16 beyond."""
-BUDGET, FEWEST, PROMPTS, ANSWER = 30.0, 32, 4, 64
-"""Seconds for the positions of one file, positions that are compared in any case, answers and their usual length."""
+BUDGET, FEWEST, PROMPTS, ANSWER = 30.0, 32, 4, 128
+"""Seconds for the positions of one file, positions that are compared in any case, answers and their tokens at most."""
 START, POSITION, READING = 2.0, 0.003, 1e10
 """Seconds to open a file and per position; bytes of weights that pass per second, once for each token."""
 

@@ -9,9 +9,12 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
+import weakref
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,9 +38,13 @@ _TRAINABLES = {"nothing": Nothing, "full": Full, "lora": Lora}
 
 
 class Probe(AbstractContextManager["Probe"]):
-    """A backend in a child process; leaving it ends the child."""
+    """A backend in a child process, which loads it from now on; leaving ends the child.
 
-    def __init__(self, name: str) -> None:
+    A child that has not told its device `timeout` seconds after it was started is ended; None waits for ever.
+    """
+
+    def __init__(self, name: str, timeout: float | None = None) -> None:
+        self._name, self._timeout, self._late = name, timeout, threading.Event()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`; a pipe nobody reads may fill)
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "localtune.probe", name],
@@ -47,19 +54,33 @@ class Probe(AbstractContextManager["Probe"]):
             encoding="utf-8",
             errors="replace",
         )
+        weakref.finalize(self, self._child.kill)  # also where nobody comes to close it
+        self._timer = threading.Timer(timeout or 0, self._end_late)
+        self._timer.daemon = True
+        if timeout is not None:
+            self._timer.start()
+
+    @cached_property
+    def device(self) -> Device:
+        """What the backend says of itself, waited for; of kind "none" where it cannot be used."""
         value = self._read()
-        self.device = Device(**value | {"dtypes": tuple(value["dtypes"])}) if value else self._unusable(name)
+        self._timer.cancel()
+        if self._late.is_set():
+            return self._unusable(f"it gave no answer within {self._timeout:g} s")
+        if value is None:
+            return self._unusable(self._last_words())
+        return Device(**value | {"dtypes": tuple(value["dtypes"])})
 
     def refusals(self, model: ModelFiles, settings: Settings) -> list[Refusal]:
         """What the backend would train differently, or not at all. Raises `MachineError` when the child is gone."""
         assert self._child.stdin is not None
-        answer = None
+        backend, answer = self.device.backend, None
         with contextlib.suppress(BrokenPipeError):
             self._child.stdin.write(json.dumps({"model": str(model.folder), "settings": _to_json(settings)}) + "\n")
             self._child.stdin.flush()
             answer = self._read()
         if answer is None:
-            raise MachineError(Problem("backend.unusable", self._last_words(), where=self.device.backend))
+            raise MachineError(Problem("backend.unusable", self._last_words(), where=backend))
         return [Refusal(**entry) for entry in answer["refusals"]]
 
     def __exit__(
@@ -69,6 +90,7 @@ class Probe(AbstractContextManager["Probe"]):
 
     def close(self) -> None:
         """End the child."""
+        self._timer.cancel()
         self._child.kill()
         self._child.wait()
         for stream in (self._child.stdin, self._child.stdout, self._said):
@@ -89,8 +111,12 @@ class Probe(AbstractContextManager["Probe"]):
         said = self._said.read().decode("utf-8", "replace").strip().splitlines()
         return said[-1] if said else f"the probe ended with {self._child.returncode}"
 
-    def _unusable(self, name: str) -> Device:
-        return Device(name, "none", "", 0, (), {}, self._last_words())
+    def _unusable(self, reason: str) -> Device:
+        return Device(self._name, "none", "", 0, (), {}, reason)
+
+    def _end_late(self) -> None:
+        self._late.set()
+        self._child.kill()
 
 
 def choose(name: str) -> Probe:

@@ -26,14 +26,12 @@ from localtune.batch import Ints, Segment
 from localtune.distribution import Distributions, from_logits
 from localtune.errors import InputError, Problem
 from localtune.job import Job
-from localtune.outlay import PROMPTS
-from localtune.places import Places, places_in, rows_to_compare
+from localtune.outlay import ANSWER, PROMPTS
+from localtune.places import LONGEST, Places, places_in, rows_to_compare
 from localtune.runs.files import FORMAT, write_bytes
 from localtune.score import nothing_asked
 
 FILE = "reference.safetensors"
-ANSWER = 128
-"""Tokens of an answer at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,11 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """What was said at the places and to the prompts, by name of who said it: tuned, base, weights."""
+    """What was said at the places and to the prompts, by name of who said it.
+
+    tuned, base: the session that trained, with and without its adapter. weights: what a product is made of, and
+    original: the base's own weights where the base trained quantised; both computed later, in float32 if possible.
+    """
 
     places: Places
     prompts: tuple[Prompt, ...]
@@ -90,7 +92,7 @@ def blank(job: Job) -> Reference:
     asked = [item.prompt for item in prepared.test] or [_prompt_of(segment) for segment in segments]
     shown = [Prompt(job.tokenizer.decode(ids.tolist(), skip_special=True), ids) for ids in asked[:PROMPTS]]
     prompts = [*(Prompt(sample.text, sample.prompt) for sample in prepared.samples), *shown]
-    fitting = [prompt for prompt in prompts if 0 < len(prompt.tokens) <= context - ANSWER]
+    fitting = [prompt for prompt in prompts if 0 < len(prompt.tokens) <= min(LONGEST, context - ANSWER)]
     return Reference(places_in(segments, context), tuple(fitting[:PROMPTS]), job.sampling.stop, held_out, {}, {}, {})
 
 
@@ -182,15 +184,20 @@ def read(path: Path) -> Reference:
         return _parsed(rest, arrays)
     except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
         what = f"cannot be read as a reference: {error}"
-        raise InputError(Problem("run.unreadable", what, str(path), fix="localtune run --resume RUN")) from None
+        raise InputError(Problem("run.unreadable", what, str(path), fix=f"remove {path} and try again")) from None
 
 
 def _parsed(rest: dict[str, str], arrays: dict[str, Any]) -> Reference:
     places = Places(_unpacked("rows", arrays), arrays["row"], arrays["at"], arrays["learned"])
     texts, who = json.loads(rest["texts"]), json.loads(rest["computed"])
+    ends = np.array([len(tokens) for tokens in places.rows])
+    if not (places.row >= 0).all() or not (places.at >= 0).all() or (places.at + 1 >= ends[places.row]).any():
+        raise ValueError("its positions lie outside its rows")
     prompts = tuple(Prompt(*pair) for pair in zip(texts, _unpacked("prompts", arrays), strict=True))
     said = {w: Distributions(arrays[f"{w}.ids"], arrays[f"{w}.logprobs"], arrays[f"{w}.following"]) for w in who}
     answers = {w: _unpacked(f"answers.{w}", arrays) for w in who}
+    if any(len(one.ids) != len(places.row) or one.ids.shape != one.logprobs.shape for one in said.values()):
+        raise ValueError("its distributions do not fit its positions")
     return Reference(places, prompts, tuple(json.loads(rest["stops"])), rest["held_out"], said, answers, who)
 
 

@@ -207,14 +207,12 @@ def _record(job: Job, session: Session, asked: Asked) -> Iterator[Event]:
 
 
 def _make_products(job: Job, asked: Asked) -> Iterator[Event]:
-    """The products the recipe asks for, proven; a request to stop is heard between them."""
+    """The products the recipe asks for, proven; a request to stop is heard in between."""
     if not job.recipe.export.gguf:
         return
     from localtune.products.gguf import export_run  # libraries that only an export needs
 
-    for event in export_run(job, job.recipe.export.gguf):
-        yield event
-        asked.check()
+    yield from export_run(job, job.recipe.export.gguf, heed=asked.check)
 
 
 def _save_product(job: Job, session: Session, progress: Progress, recorder: Recorder) -> Generator[Event, None, int]:

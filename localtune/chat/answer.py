@@ -3,7 +3,7 @@
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from localtune.data.conversations import Message
 from localtune.llamacpp import Ended
@@ -37,7 +37,7 @@ class Answer:
     """One reply, heard once by iterating over it."""
 
     def __init__(self, speaker: Speaker, messages: Sequence[Message], wishes: Wishes) -> None:
-        self._reply = speaker.reply(messages, wishes)
+        self._reply, self._most = speaker.reply(messages, wishes), wishes.max_tokens
         self._began = time.monotonic()
         self.text = ""
         """What was heard."""
@@ -52,6 +52,13 @@ class Answer:
         finally:
             self.seconds = time.monotonic() - self._began
             self._reply.close()
+
+    @property
+    def cut(self) -> Literal["max_tokens", "context"] | None:
+        """The limit that ended it: what was wished for, or the model reads no more. None of every other end."""
+        if self.ended is None or self.ended.stopped:
+            return None
+        return "max_tokens" if self.ended.tokens >= self._most else "context"
 
     @property
     def speed(self) -> float:

@@ -1,4 +1,4 @@
-"""Chat for another program: JSON lines in, JSON lines out, format 1.
+"""Chat for another program: JSON lines in, JSON lines out, in UTF-8, format 1.
 
 The first line out says who can be asked, and comes when the first of them is in memory:
 
@@ -159,13 +159,19 @@ class Pipe:
 
 def _parsed(line: bytes) -> _Request | _Cancel:
     try:
-        value = json.loads(line)
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _BadLine(None, f"not UTF-8: {error.reason} at byte {error.start + 1} of the line") from None
+    if "\0" in text:
+        raise _BadLine(None, "not UTF-8: the line holds zero bytes, as UTF-16 does")
+    try:
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _BadLine(None, f"not JSON: {error}") from None
     kind: type[_Request | _Cancel] = _Cancel if isinstance(value, dict) and "cancel" in value else _Request
     given = value.get("id") if isinstance(value, dict) else None
     try:
-        return kind.model_validate_json(line)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'line'}: {e['msg']}" for e in error.errors())
         known = given if isinstance(given, Id) and not isinstance(given, bool) else None

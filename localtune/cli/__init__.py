@@ -80,6 +80,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    out = sys.stdout
     try:
         code = localtune.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -90,9 +91,11 @@ def main() -> None:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except SystemExit as end:
+        code = end.code
+        if sys.stdout is not out:  # click's way to end with 1 where nobody reads what is said
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+            code = 0
     except LocaltuneError as error:
         if os.environ.get("LOCALTUNE_DEBUG"):
             raise

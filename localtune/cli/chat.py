@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TextIO
 
 import click
@@ -17,6 +17,7 @@ import click
 from localtune.chat.answer import Answer, Wishes
 from localtune.chat.opening import Chat, find, open_folder, open_gguf, open_run
 from localtune.chat.pipe import Pipe
+from localtune.chat.terminal import unechoed
 from localtune.data.conversations import Message
 from localtune.errors import InputError, Problem, safe
 from localtune.export.read import read_gguf
@@ -25,6 +26,9 @@ from localtune.runs.folder import Run
 
 WIDE = 100
 """Columns from which two answers stand side by side."""
+JOINERS = "\u200c\u200d"
+"""Written inside words of Persian and Hindi, and inside emoji; they steer no terminal."""
+CUT = {None: "", "max_tokens": ", cut at --max-tokens", "context": ", cut where the model's context is full"}
 HELP = "/reset forgets what was said, /exit or Ctrl+D ends, Ctrl+C ends an answer"
 
 
@@ -57,7 +61,8 @@ def chat(
         raise InputError(Problem("chat.json", what, fix="leave out -p, --compare and --system"))
     with _quiet_stdout() if as_json else contextlib.nullcontext(sys.stdout) as out, _opened(name) as opened:
         if as_json:
-            Pipe(sys.stdin.buffer, out).serve(opened)
+            lines = os.fdopen(os.dup(sys.stdin.fileno()), "rb")  # sys.stdin, still read at exit, would abort Python
+            Pipe(lines, out).serve(opened)
             return
         talk = Talk(opened, _voices(opened, compare), Wishes(temperature, top_p, seed, max_tokens), system)
         talk.load()
@@ -77,7 +82,7 @@ def _opened(name: str) -> Chat:
     if stated.get("general.type") == "adapter":
         what = "is an adapter, and answers only together with its base"
         raise InputError(Problem("chat.adapter", what, name, fix="localtune export RUN  writes a model that answers"))
-    return open_gguf(found, template="tokenizer.chat_template" in stated)
+    return open_gguf(found, template=bool(stated.get("tokenizer.chat_template")))  # ChatML stands in for an empty one
 
 
 def _voices(opened: Chat, compare: bool) -> Sequence[str]:
@@ -116,6 +121,11 @@ class Talk:
         first = [] if self.system is None else [Message("system", _text(self.system))]
         self.turns = {who: list(first) for who in self.voices}
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the next question follows another."""
+        return any(message.role == "user" for turns in self.turns.values() for message in turns)
+
     def ask(self, text: str) -> None:
         """Show what every voice answers, and remember it. Raises `InputError` for what cannot be read."""
         asked = Message("user", _text(text))
@@ -143,30 +153,37 @@ def _converse(talk: Talk) -> None:
         _tell(HELP)
     while True:
         try:
-            text = input("> " if terminal else "").strip()
+            text = input("> " if terminal else "")
         except EOFError:
             return
         except KeyboardInterrupt:
             _tell("")
             continue
-        if text == "/exit":
+        said = text.strip()
+        if said == "/exit":
             return
-        if text == "/reset":
+        if said == "/reset":
             talk.reset()
             _tell("forgotten")
-        elif text == "/help":
+        elif said == "/help":
             _tell(HELP)
-        elif text:
-            _asked(talk, text)
+        elif said:
+            _asked(talk, said if talk.opened.template else text)
 
 
 def _asked(talk: Talk, text: str) -> None:
     try:
         talk.ask(text)
     except InputError as error:
-        _tell(str(error))
+        for problem in error.problems:
+            _tell(str(_to_be_typed(problem, "/reset" if talk.remembers else "shorten the text")))
     except KeyboardInterrupt:
         _tell("cut off")
+
+
+def _to_be_typed(problem: Problem, shorter: str) -> Problem:
+    """`problem` with what mends it here."""
+    return replace(problem, fix=shorter) if problem.code in ("chat.context", "llamacpp.context") else problem
 
 
 def _in_turn(answers: dict[str, Answer]) -> None:
@@ -196,10 +213,14 @@ def _side_by_side(answers: dict[str, Answer]) -> None:
         return columns
 
     console = Console()
-    with Live(console=console, transient=True) as live:
-        for answer in answers.values():
-            _heard(answer, lambda _: live.update(table()))
-    console.print(table())
+    with unechoed():  # a key that the terminal shows would move what is drawn
+        try:
+            with Live(console=console, transient=True) as live:
+                for answer in answers.values():
+                    _heard(answer, lambda _: live.update(table()))
+        finally:
+            if any(answer.text for answer in answers.values()):
+                console.print(table())
 
 
 def _heard(answer: Answer, show: Callable[[str], None]) -> None:
@@ -211,12 +232,11 @@ def _heard(answer: Answer, show: Callable[[str], None]) -> None:
 def _measured(answer: Answer) -> str:
     if answer.ended is None:
         return ""
-    cut = "" if answer.ended.stopped else ", cut at the limit"
-    return f"[{answer.ended.tokens:,} tokens, {answer.speed:.1f} tokens/s{cut}]"
+    return f"[{answer.ended.tokens:,} tokens, {answer.speed:.1f} tokens/s{CUT[answer.cut]}]"
 
 
 def _shown(text: str) -> str:
-    return safe(text, limit=max(1, len(text) * 12))
+    return safe(text, limit=max(1, len(text) * 12), keep=JOINERS)
 
 
 def _text(text: str) -> str:

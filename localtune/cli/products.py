@@ -16,7 +16,7 @@ from localtune.events import to_json as event_json
 from localtune.job import read_job
 from localtune.memory import readable
 from localtune.model import resolve
-from localtune.products.fused import fused, fused_adapter
+from localtune.products.fused import fuse_run, fused_adapter
 from localtune.products.gguf import export, export_run
 from localtune.products.source import of_folder
 from localtune.runs.files import folder_size
@@ -40,7 +40,7 @@ def fuse(name: str, model: str | None, output: str | None, no_proof: bool, as_js
         again = str(folder)
     else:
         job = read_job(find_run(name))
-        folder = _shown(fused(job, _path(output), check=not no_proof), as_json)
+        folder = _shown(fuse_run(job, _path(output), check=not no_proof), as_json)
         again = job.run.name
     if not as_json:
         click.echo(f"{folder}  {readable(folder_size(folder))}")
@@ -50,7 +50,7 @@ def fuse(name: str, model: str | None, output: str | None, no_proof: bool, as_js
 @click.command("export")
 @click.argument("name", metavar="RUN|FOLDER", default="last")
 @click.option("--gguf", default="Q8_0", show_default=True, metavar="TYPES", help=f"Of {', '.join(ENCODINGS)}.")
-@click.option("-o", "--output", help="Folder of the files; default: export in the run's folder, or this folder.")
+@click.option("-o", "--output", help="Folder of the files; default: export in the run's folder, or here.")
 @click.option("--no-proof", is_flag=True, help="Do not compare the files with what was trained.")
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
 def export_command(name: str, gguf: str, output: str | None, no_proof: bool, as_json: bool) -> None:
@@ -73,8 +73,8 @@ def _fusing(adapter: Path, model: str | None, output: Path | None) -> Generator[
 
 def _exporting(name: str, encodings: list[str], output: Path | None, check: bool) -> Generator[Event, None, list[Path]]:
     if (Path(name) / "config.json").is_file():
-        source = yield from of_folder(name, output or Path.cwd(), check=check)
-        return (yield from export(source, encodings, check=check))
+        source = yield from of_folder(name, output or Path.cwd() / "export", check=check)
+        return (yield from export(source, encodings))
     return (yield from export_run(read_job(find_run(name)), encodings, output, check=check))
 
 

@@ -25,6 +25,9 @@ from localtune.plan import Plan
 from localtune.score import perplexity
 from localtune.settings import Recipe
 
+VERDICTS = {True: "ok", False: "FAILED", None: "—"}
+"""Of a check; None = there was nothing to compare."""
+
 
 def duration(seconds: float) -> str:
     """`seconds` as a person says it: 9s, 14m36s, 2h05m."""
@@ -100,7 +103,7 @@ def _proof_lines(event: Proof) -> Iterator[str]:
     """The proof as a table: what was compared, ok or FAILED, and the losses beside each other."""
     yield f"proof of {safe(event.product)}: {'passed' if event.passed else 'FAILED'} in {duration(event.seconds)}"
     for check in event.checks:
-        yield f"  {check['name']:<9} {'ok    ' if check['passed'] else 'FAILED'}  {safe(str(check['text']), 400)}"
+        yield f"  {check['name']:<9} {VERDICTS[check['passed']]:<6}  {safe(str(check['text']), 400)}"
     losses = "   ".join(f"{who} {loss:.4f}" for who, loss in event.losses.items())
     yield f"  {'loss':<9} {'':<6}  {losses}"
 

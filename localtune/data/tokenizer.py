@@ -40,6 +40,11 @@ class Tokenizer:
         """Strings of the control tokens."""
 
     @property
+    def state(self) -> dict[str, Any]:
+        """The object of `tokenizer.json`, without padding and truncation. To be read, not changed."""
+        return self._state
+
+    @property
     def _source(self) -> str:
         return self.template or ""
 

@@ -1,36 +1,29 @@
 """The packages that localtune requires, in the versions it requires, and the command that installs one here.
 
-Known from package metadata alone: "installed" is not "works". Only release numbers are compared (2.13.0 of
-"2.13.0rc1+cpu"), and of environment markers only those are read that localtune's own requirements use: `sys_platform`
-and `platform_machine`, equal or not, joined by "and", "or" and parentheses.
+Known from package metadata alone: "installed" is not "works". Requirements are read by `packaging`; where that is
+missing itself, only the presence of what every system needs is looked at.
 """
 
 import importlib.util
-import operator
-import platform
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
-from itertools import zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from localtune.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from packaging.specifiers import SpecifierSet
 
 OPTIONAL = {"bitsandbytes", "gguf", "xllamacpp"}
 """Not needed to train a LoRA; each has a finding of its own, which says what it is for."""
 LOAD_SECONDS = 4.0
-
-_REQUIREMENT = re.compile(r"([\w.-]+)\s*([^;\[\]]*?)\s*(?:;\s*(.*))?")
-_SPECIFIER = re.compile(r"(>=|<=|==|!=|<|>)\s*([\d.]+)")
-_CLAUSE = re.compile(r"(sys_platform|platform_machine)\s*(==|!=)\s*['\"]([^'\"]*)['\"]")
-_TOKEN = re.compile(rf"\s*({_CLAUSE.pattern}|\(|\)|and\b|or\b)\s*")
-_COMPARE = {
-    ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,18 +31,27 @@ class Requirement:
     """A package and the versions of it that will do."""
 
     name: str
-    versions: tuple[tuple[str, str], ...]
-    """Comparison and version: (">=", "2.10"), ("<", "3")."""
+    text: str
+    """As pip takes it: "torch<3,>=2.10"."""
+    here: bool = True
+    """Whether this system is one that it is required on."""
+    versions: "SpecifierSet | None" = None
+    """None where any will do, or nothing here can tell."""
 
-    def __str__(self) -> str:
-        return self.name + ",".join(comparison + version for comparison, version in self.versions)
+    def met(self, version: str) -> bool:
+        """Whether that version will do; one that is no version in PEP 440's sense will not."""
+        with suppress(ValueError):
+            return self.versions is None or self.versions.contains(version, prereleases=True)
+        return False
 
-    def unmet(self, version: str) -> str:
-        """The first comparison that `version` does not pass, or ""."""
-        for comparison, bound in self.versions:
-            if not _COMPARE[comparison](*_padded(version, bound)):
-                return comparison
-        return ""
+    def too_old(self, version: str) -> bool:
+        """Whether a newer version is needed."""
+        from packaging.version import Version
+
+        with suppress(ValueError):
+            lowest = [each.version for each in self.versions or () if each.operator in (">=", ">")]
+            return any(Version(version) < Version(each) for each in lowest)
+        return False
 
 
 def required() -> Iterator[Finding]:
@@ -86,9 +88,9 @@ def optional(finding: str, name: str, use: str, without: str) -> Finding:
     version = installed(name)
     if not version:
         return Finding(finding, "missing", f"{name} is not installed: {without}", install(name))
-    requirement, _ = _known(name)
-    if requirement.unmet(version):
-        text = f"{name} {version} is not of the versions that are tested: {requirement}"
+    requirement = _known(name)
+    if not requirement.met(version):
+        text = f"{name} {version} is not of the versions that are tested: {requirement.text}"
         return Finding(finding, "warning", text, install(name))
     return Finding(finding, "ok", f"{name} {version} {use}")
 
@@ -103,13 +105,13 @@ def installed(name: str) -> str:
 
 def requirements() -> list[Requirement]:
     """What localtune requires on this system, without extras. Raises `PackageNotFoundError`, `ValueError`."""
-    return [requirement for requirement, here in _declared() if here]
+    return [requirement for requirement in _declared() if requirement.here]
 
 
 def install(name: str) -> str:
     """The command that installs a package here, in the versions required; "" where it is not offered for the system."""
-    requirement, here = _known(name)
-    return pip(f'install "{requirement}"') if here else ""
+    requirement = _known(name)
+    return pip(f'install "{requirement.text}"') if requirement.here else ""
 
 
 def pip(arguments: str) -> str:
@@ -129,89 +131,37 @@ def this_python() -> str:
 
 
 def _held_against(requirement: Requirement) -> Finding:
-    version, fix = installed(requirement.name), install(requirement.name)
+    name, version, fix = requirement.name, installed(requirement.name), install(requirement.name)
     if not version:
-        return Finding(requirement.name, "missing", f"not installed; {requirement} is needed", fix, needed=True)
-    unmet = requirement.unmet(version)
-    if unmet in (">=", ">", "=="):
-        return Finding(requirement.name, "missing", f"{version} is too old; {requirement} is needed", fix, needed=True)
-    if unmet:
-        return Finding(requirement.name, "warning", f"{version} is not among those tested: {requirement}", fix)
-    return Finding(requirement.name, "ok", version)
+        return Finding(name, "missing", f"not installed; {requirement.text} is needed", fix, needed=True)
+    if requirement.met(version):
+        return Finding(name, "ok", version)
+    if requirement.too_old(version):
+        return Finding(name, "missing", f"{version} is too old; {requirement.text} is needed", fix, needed=True)
+    return Finding(name, "warning", f"{version} is not among those tested: {requirement.text}", fix)
 
 
-def _declared() -> list[tuple[Requirement, bool]]:
-    """Every requirement outside extras, and whether it holds on this system."""
-    parsed = [_parse(text) for text in metadata.requires("localtune") or ()]
-    return [(found, _applies(marker)) for found, marker in parsed if not re.search(r"\bextra\b", marker)]
-
-
-def _known(name: str) -> tuple[Requirement, bool]:
-    """What is required of the package `name`, and whether on this system; any version where nothing is declared."""
+def _declared() -> Iterator[Requirement]:
+    """Every requirement outside extras; without `packaging` those that name no system, in any version."""
+    texts = metadata.requires("localtune") or ()
     try:
-        declared = {requirement.name: (requirement, here) for requirement, here in _declared()}
+        from packaging.requirements import Requirement as Declared
+    except ImportError:
+        yield from (Requirement(re.split(r"[^\w.-]", text)[0], text) for text in texts if ";" not in text)
+        return
+    for read in map(Declared, texts):
+        if "extra" not in str(read.marker):
+            here = read.marker is None or read.marker.evaluate()
+            yield Requirement(read.name, f"{read.name}{read.specifier}", here, read.specifier)
+
+
+def _known(name: str) -> Requirement:
+    """What is required of the package `name`; any version where nothing is declared."""
+    try:
+        declared = {requirement.name: requirement for requirement in _declared()}
     except (metadata.PackageNotFoundError, ValueError):
         declared = {}
-    return declared.get(name, (Requirement(name, ()), True))
-
-
-def _parse(text: str) -> tuple[Requirement, str]:
-    match = _REQUIREMENT.fullmatch(text)
-    specifiers = [part.strip() for part in match[2].strip("() ").split(",") if part.strip()] if match else []
-    versions = [_SPECIFIER.fullmatch(part) for part in specifiers]
-    if match is None or None in versions:
-        raise ValueError(f"not a requirement that is understood: {text}")
-    return Requirement(match[1], tuple((found[1], found[2]) for found in versions if found)), match[3] or ""
-
-
-def _applies(marker: str) -> bool:
-    tokens, place = [], 0
-    while match := _TOKEN.match(marker, place):
-        tokens.append(match[1])
-        place = match.end()
-    held = _any(tokens) if tokens else True
-    if tokens or place < len(marker):
-        raise ValueError(f"not a marker that is understood: {marker}")
-    return held
-
-
-def _any(tokens: list[str]) -> bool:
-    """Take one expression off `tokens`; "and" binds closer than "or" (PEP 508)."""
-    held = _all(tokens)
-    while tokens[:1] == ["or"]:
-        del tokens[0]
-        held = _all(tokens) or held
-    return held
-
-
-def _all(tokens: list[str]) -> bool:
-    held = _one(tokens)
-    while tokens[:1] == ["and"]:
-        del tokens[0]
-        held = _one(tokens) and held
-    return held
-
-
-def _one(tokens: list[str]) -> bool:
-    first = tokens.pop(0) if tokens else ""
-    if first == "(":
-        held = _any(tokens)
-        if tokens[:1] == [")"]:
-            del tokens[0]
-            return held
-    elif match := _CLAUSE.fullmatch(first):
-        here = sys.platform if match[1] == "sys_platform" else platform.machine()
-        return bool(_COMPARE[match[2]](here, match[3]))
-    raise ValueError("not a marker that is understood")
-
-
-def _padded(*versions: str) -> tuple[tuple[int, ...], ...]:
-    """Release numbers of equal length, since 3 and 3.0 are the same."""
-    numbers = []
-    for version in versions:
-        match = re.match(r"[\d.]+", version)
-        numbers.append([int(part) for part in match[0].split(".") if part] if match else [])
-    return tuple(zip(*zip_longest(*numbers, fillvalue=0), strict=True)) or ((), ())
+    return declared.get(name, Requirement(name, name))
 
 
 def _does_not_load(name: str) -> str:

@@ -7,9 +7,8 @@ driver 580.
 
 import os
 import re
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from localtune.doctor.finding import Finding
@@ -29,9 +28,11 @@ BLACKWELL_CAPABILITY = 10.0
 def backends() -> Iterator[Finding]:
     """Each backend with its device and memory limit. Needed is one; the others may be missing."""
     from localtune.backend import BACKENDS
+    from localtune.probe import Probe
 
-    with ThreadPoolExecutor() as pool:
-        devices = list(pool.map(_probe, BACKENDS))
+    with ExitStack() as stack:
+        probes = [stack.enter_context(Probe(name, PROBE_SECONDS)) for name in BACKENDS]
+        devices = [probe.device for probe in probes]
     none_works = all(device.kind == "none" for device in devices)
     for device in devices:
         yield _unusable(device, none_works) if device.kind == "none" else _usable(device)
@@ -49,36 +50,6 @@ def wheel(card: Card) -> str:
         return "cu130"
     old = 0 < card.capability < CUDA_13_CAPABILITY
     return "cu126" if old or _driver(card) < CUDA_13_DRIVER else "cu130"
-
-
-def _probe(name: str) -> "Device":
-    """What the backend says of itself; a child that hangs is ended, and is unusable."""
-    import psutil
-
-    from localtune.backend import Device
-    from localtune.probe import Probe
-
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        for child in psutil.Process().children(recursive=True):
-            try:
-                if child.cmdline()[-2:] == ["localtune.probe", name]:
-                    child.kill()
-            except psutil.Error:
-                continue
-
-    timer = threading.Timer(PROBE_SECONDS, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        with Probe(name) as probe:
-            if late.is_set():
-                return Device(name, "none", "", 0, (), {}, f"it gave no answer within {PROBE_SECONDS:g} s")
-            return probe.device
-    finally:
-        timer.cancel()
 
 
 def _unusable(device: "Device", needed: bool) -> Finding:

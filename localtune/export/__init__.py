@@ -1,37 +1,44 @@
 """Products for other programs: GGUF files that llama.cpp, Ollama and LM Studio read.
 
-`check_exportable` says before any byte is written whether a model can be written exactly; `notes` says where llama.cpp
-will read text otherwise than the tokenizer all the same. Overflow of a weight is found only while it is written.
+`prepare` says before any byte is written whether a model can be written exactly, and where llama.cpp will read text
+otherwise than the tokenizer all the same. Overflow of a weight is found only while it is written.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from localtune.data.tokenizer import Tokenizer
-from localtune.errors import InputError, LocaltuneError, Problem
+from localtune.export.encodings import known
+from localtune.export.families import Conversion, convert
+from localtune.export.problems import Problems
+from localtune.export.vocabulary import Vocabulary, read_vocabulary
 from localtune.model import ModelFiles
 
 
-def check_exportable(model: ModelFiles, tokenizer: Tokenizer, encodings: Sequence[str]) -> None:
-    """Raise one `InputError` with everything that keeps `model` from being written, if anything does."""
-    from localtune.export.encodings import known
-    from localtune.export.families import convert
-    from localtune.export.vocabulary import read_vocabulary
+@dataclass(frozen=True)
+class Exportable:
+    """A model that can be written, and what writing needs."""
 
-    checks: list[Callable[[], object]] = [partial(convert, model), partial(read_vocabulary, model, tokenizer)]
-    checks += [partial(known, encoding) for encoding in encodings]
-    problems: list[Problem] = []
-    for check in checks:
-        try:
-            check()
-        except LocaltuneError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(*problems)
+    model: ModelFiles
+    conversion: Conversion
+    vocabulary: Vocabulary
+    notes: tuple[str, ...]
+    """Where llama.cpp differs from the tokenizer, one sentence each."""
 
 
-def notes(model: ModelFiles, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """Where llama.cpp differs from the tokenizer, one sentence each. Raises `InputError` as `check_exportable` does."""
-    from localtune.export.vocabulary import read_vocabulary
-
-    return read_vocabulary(model, tokenizer).notes
+def prepare(model: ModelFiles, tokenizer: Tokenizer, encodings: Sequence[str]) -> Exportable:
+    """Check everything at once. Raises one `InputError` with all that keeps `model` from being written."""
+    conversion: Conversion | None = None
+    vocabulary: Vocabulary | None = None
+    problems = Problems()
+    with problems.kept():
+        conversion = convert(model)
+    with problems.kept():
+        vocabulary = read_vocabulary(model, tokenizer)
+    for encoding in encodings:
+        with problems.kept():
+            known(encoding)
+    problems.end()
+    assert conversion is not None
+    assert vocabulary is not None
+    return Exportable(model, conversion, vocabulary, vocabulary.notes)

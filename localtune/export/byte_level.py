@@ -7,46 +7,37 @@ noted. Anything else that `tokenizer.json` would do to a text is refused.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from localtune.errors import InputError, Problem
-from localtune.export.pretokenizers import pre_tokenizer
-from localtune.export.tokens import NO_FIT, TOKENIZER, Kind, Pieces, added_tokens, kind_of, merge_pairs
+from localtune.errors import Problem
+from localtune.export.pretokenizers import PreTokenizer, pre_tokenizer
+from localtune.export.problems import Problems
+from localtune.export.tokens import NO_FIT, TOKENIZER, Kind, Pieces, added_tokens, kind_of, merge_pairs, parts
 
 _NFC = "llama.cpp does not compose accents (NFC): text with decomposed accents gets other tokens than in training"
 
 
 def byte_level_pieces(state: Mapping[str, Any]) -> Pieces:
     """The vocabulary of a byte-level BPE. Raises `InputError` with everything llama.cpp cannot do."""
-    model = state["model"]
-    problems: list[Problem] = []
-    try:
+    model, row = state["model"], PreTokenizer("", ())
+    problems = Problems()
+    with problems.kept():
         row = pre_tokenizer(state)
-    except InputError as error:
-        problems += error.problems
-    problems += [Problem("gguf.tokenizer", what, TOKENIZER, fix=NO_FIT) for what in _beyond(state)]
-    if problems:
-        raise InputError(*problems)
+    problems.add(*(Problem("gguf.tokenizer", what, TOKENIZER, fix=NO_FIT) for what in _beyond(state)))
+    problems.end()
     tokens = {number: (text, Kind.NORMAL) for text, number in model["vocab"].items()}
     tokens |= {number: (token["content"], kind_of(token)) for number, token in added_tokens(state).items()}
     notes = [row.note] if row.note else []
-    if state.get("normalizer") is not None:
+    if parts(state.get("normalizer")):
         notes.append(_NFC)
     merges = tuple(f"{left} {right}" for left, right in merge_pairs(model))
     return Pieces("gpt2", row.name, tokens, merges, notes=tuple(notes))
 
 
 def _beyond(state: Mapping[str, Any]) -> Iterator[str]:
-    model, normalizer = state["model"], state.get("normalizer")
-    if normalizer is not None and normalizer.get("type") != "NFC":
-        yield f"normalises text ({str(normalizer)[:120]}), which llama.cpp does not do"
-    if not _ends_in_bytes(state.get("pre_tokenizer")):
+    model, normalizers, steps = state["model"], parts(state.get("normalizer")), parts(state.get("pre_tokenizer"))
+    if any(part.get("type") != "NFC" for part in normalizers):
+        yield f"normalises text ({str(normalizers)[:120]}), which llama.cpp does not do"
+    if not steps or steps[-1].get("type") != "ByteLevel":
         yield "is BPE over characters; llama.cpp reads byte-level BPE, and SentencePiece with byte fallback"
     for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout", "byte_fallback"):
         if model.get(key):
             yield f"has {key} {model[key]!r:.40}, which llama.cpp does not know"
-
-
-def _ends_in_bytes(part: Any) -> bool:
-    if isinstance(part, dict) and part.get("type") == "Sequence":
-        inner = part.get("pretokenizers") or [None]
-        return _ends_in_bytes(inner[-1])
-    return isinstance(part, dict) and part.get("type") == "ByteLevel"

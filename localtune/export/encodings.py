@@ -44,6 +44,10 @@ def known(encoding: str) -> Encoding:
     return ENCODINGS[encoding]
 
 
+_LARGEST_Q8_0 = 127 * 65504
+"""A block's largest weight is 127 times its scale, which is F16."""
+
+
 def type_of(shape: Sequence[int], encoding: Encoding) -> GGMLQuantizationType:
     """Type of a tensor of that shape."""
     if len(shape) == 1:
@@ -58,20 +62,20 @@ def size_of(shape: Sequence[int], kind: GGMLQuantizationType) -> int:
     return math.prod(shape) // block * size
 
 
-def encode(rows: Floats, kind: GGMLQuantizationType) -> bytes:
-    """The bytes of `rows`, float32 [rows, width] or [width].
+def encode(rows: Floats, kind: GGMLQuantizationType, name: str) -> bytes:
+    """The bytes of `rows`, float32 [rows, width] or [width], of the tensor `name`.
 
-    Raises `InputError` without a place: gguf.not-finite, and gguf.overflow for a value too large for the type.
+    Raises `InputError`: gguf.not-finite, and gguf.overflow for a value too large for the type.
     """
     if not np.isfinite(rows).all():
         fix = "train again with a lower learning rate, or from a base whose weights are finite"
-        raise InputError(Problem("gguf.not-finite", "holds values that are not finite", fix=fix))
+        raise InputError(Problem("gguf.not-finite", "holds values that are not finite", name, fix=fix))
     if kind == GGMLQuantizationType.Q8_0:
-        if np.abs(rows).max(initial=0) > 127 * 65504:
-            raise InputError(Problem("gguf.overflow", "holds values too large for Q8_0", fix="--gguf BF16"))
+        if np.abs(rows).max(initial=0) > _LARGEST_Q8_0:
+            raise InputError(Problem("gguf.overflow", "holds values too large for Q8_0", name, fix="--gguf BF16"))
         return gguf.quants.quantize(rows, kind).tobytes()
     try:
         return weights.encode(rows, kind.name).tobytes()
     except InputError as error:
         fix = "--gguf F32" if kind == GGMLQuantizationType.BF16 else "--gguf BF16"
-        raise InputError(Problem("gguf.overflow", error.problems[0].what, fix=fix)) from None
+        raise InputError(Problem("gguf.overflow", error.problems[0].what, name, fix=fix)) from None

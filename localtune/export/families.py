@@ -3,12 +3,10 @@
 Exact: names are those of gguf's tensor map; every tensor the architecture has must be there in its shape and no other
 may be. llama.cpp rotates neighbouring pairs of a head where transformers rotates its two halves, so in the llama
 architecture the rows of q and k (and their biases) are regrouped: row (head, i, half) of the file is row
-(head, half, i) of the model. rope_type llama3 becomes the tensor `rope_freqs.weight`: by what each frequency is divided
-(transformers, modeling_rope_utils, `_compute_llama3_parameters`). Whatever is not known is refused by name.
+(head, half, i) of the model. Values of `config.json` that mean nothing, and whatever is not known, are refused by name.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,9 @@ import numpy as np
 
 from localtune.batch import Floats
 from localtune.errors import InputError, Problem
+from localtune.export.problems import Problems
+from localtune.export.rope import llama3_factors, scaling_of
+from localtune.export.tokens import ANOTHER
 from localtune.model import ModelConfig, ModelFiles
 from localtune.model.config import CONFIG, read_config
 from localtune.model.weights import DTYPES
@@ -24,7 +25,7 @@ from localtune.model.weights import DTYPES
 Metadata = dict[str, Any]
 """Key -> str, bool, int (uint32), float (float32), or a list of one of them (int32)."""
 
-_ANOTHER = "export a model of a supported family, or convert this one with llama.cpp's convert_hf_to_gguf.py"
+_FRESH = "get a fresh copy of the model's files"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,37 +60,38 @@ def convert(model: ModelFiles) -> Conversion:
         raise InputError(Problem("gguf.quantised", what, CONFIG, fix="use the original 16-bit checkpoint"))
     if name not in FAMILIES:
         what = f"{name} cannot be exported; these can: {', '.join(FAMILIES)}"
-        raise InputError(Problem("gguf.architecture", what, CONFIG, fix=_ANOTHER))
-    config = read_config(model.folder)
-    conversion, problems = FAMILIES[name](model, config)
-    if problems:
-        raise InputError(*problems)
+        raise InputError(Problem("gguf.architecture", what, CONFIG, fix=ANOTHER))
+    problems = Problems()
+    conversion = FAMILIES[name](model, read_config(model.folder), problems)
+    problems.end()
     return conversion
 
 
-def _llama(model: ModelFiles, config: Mapping[str, Any]) -> tuple[Conversion, list[Problem]]:
-    biases = ("self_attn" if config.get("attention_bias") else "", "mlp" if config.get("mlp_bias") else "")
-    return _llama_layout(model, config, biases)
+def _llama(model: ModelFiles, config: Mapping[str, Any], problems: Problems) -> Conversion:
+    flags = {"self_attn": "attention_bias", "mlp": "mlp_bias"}
+    biased = {part for part, key in flags.items() if _flag(config, key, problems)}
+    return _llama_layout(model, config, biased, problems)
 
 
-def _mistral(model: ModelFiles, config: Mapping[str, Any]) -> tuple[Conversion, list[Problem]]:
-    conversion, problems = _llama_layout(model, config, ())
+def _mistral(model: ModelFiles, config: Mapping[str, Any], problems: Problems) -> Conversion:
     window = config.get("sliding_window", 4096)  # the family's default in transformers
-    if window is not None and window < model.config.context:
+    if window is not None and (type(window) is not int or window <= 0):
+        problems.add(_value("sliding_window", window, "a whole number above 0, or null"))
+    elif window is not None and window < model.config.context:
         what = (
             f"sliding_window {window} is shorter than max_position_embeddings {model.config.context}, "
             "and llama.cpp's llama architecture has no window: longer texts would come out differently"
         )
         fix = f'write "max_position_embeddings": {window} into a copy of config.json, which limits the file to it'
-        problems.append(Problem("gguf.sliding-window", what, CONFIG, fix=fix))
-    return conversion, problems
+        problems.add(Problem("gguf.sliding-window", what, CONFIG, fix=fix))
+    return _llama_layout(model, config, set(), problems)
 
 
-FAMILIES: dict[str, Callable[[ModelFiles, Mapping[str, Any]], tuple[Conversion, list[Problem]]]] = {
+FAMILIES: dict[str, Callable[[ModelFiles, Mapping[str, Any], Problems], Conversion]] = {
     "LlamaForCausalLM": _llama,
     "MistralForCausalLM": _mistral,
 }
-"""Architecture in `config.json` -> how it is written, and what keeps it from being written."""
+"""Architecture in `config.json` -> how it is written; what keeps it from being written goes to the problems."""
 
 
 def regrouped(rows: Floats, head_dim: int) -> Floats:
@@ -98,21 +100,8 @@ def regrouped(rows: Floats, head_dim: int) -> Floats:
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
-def llama3_factors(scaling: Mapping[str, Any], theta: float, head_dim: int) -> Floats:
-    """By what rope_type llama3 divides each frequency, float32 [head_dim / 2]."""
-    factor, low, high = (float(scaling[key]) for key in ("factor", "low_freq_factor", "high_freq_factor"))
-    original = float(scaling["original_max_position_embeddings"])
-    frequency = 1.0 / theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
-    wavelength = 2 * math.pi / frequency
-    smooth = (original / wavelength - low) / (high - low)
-    between = 1.0 / ((1 - smooth) / factor + smooth)
-    divisor = np.where(wavelength > original / low, factor, np.where(wavelength < original / high, 1.0, between))
-    return divisor.astype(np.float32)
-
-
-def _llama_layout(
-    model: ModelFiles, config: Mapping[str, Any], biases: Sequence[str]
-) -> tuple[Conversion, list[Problem]]:
+def _llama_layout(model: ModelFiles, config: Mapping[str, Any], biased: Set[str], problems: Problems) -> Conversion:
+    """The llama architecture; `biased` are the parts of a layer whose linear maps have biases."""
     shape = model.config
     theta = 10_000.0 if shape.rope_theta is None else shape.rope_theta
     metadata: Metadata = {
@@ -124,20 +113,27 @@ def _llama_layout(
         "llama.attention.head_count_kv": shape.kv_heads,
         "llama.attention.key_length": shape.head_dim,
         "llama.attention.value_length": shape.head_dim,
-        "llama.attention.layer_norm_rms_epsilon": float(config.get("rms_norm_eps", 1e-6)),
+        "llama.attention.layer_norm_rms_epsilon": _epsilon(config, problems),
         "llama.rope.freq_base": theta,
         "llama.rope.dimension_count": shape.head_dim,
         "llama.vocab_size": shape.vocabulary,
     }
-    rope, scaled, problems = _rope(shape, theta, config)
+    factors: list[Placed] = []
+    with problems.kept():
+        scaling = scaling_of(shape, config)
+        if scaling.get("rope_type") == "linear":
+            metadata |= {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": float(scaling["factor"])}
+        elif scaling:
+            values = llama3_factors(scaling, theta, shape.head_dim)
+            factors.append(Placed("rope_freqs.weight", values.shape, values=values))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, shape.layers)
-    placed, missing = _placed(model, dict(_llama_tensors(shape, biases)), names)
-    tensors = tuple(Placed(p.name, p.shape, p.source, _rotated_heads(p.source, shape)) for p in placed)
-    problems += [*missing, *_unsupported(shape, config)]
-    return Conversion("llama", (*rope, *tensors), metadata | scaled), problems
+    placed = _placed(model, dict(_llama_tensors(shape, biased)), names, problems)
+    tensors = (Placed(p.name, p.shape, p.source, _rotated_heads(p.source, shape)) for p in placed)
+    problems.add(*_unsupported(shape, config))
+    return Conversion("llama", (*factors, *tensors), metadata)
 
 
-def _llama_tensors(shape: ModelConfig, biases: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _llama_tensors(shape: ModelConfig, biased: Set[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Every tensor of the model with its shape."""
     q, kv, hidden, wide = (
         shape.heads * shape.head_dim,
@@ -156,7 +152,7 @@ def _llama_tensors(shape: ModelConfig, biases: Sequence[str]) -> Iterator[tuple[
             yield f"model.layers.{layer}.{norm}.weight", (hidden,)
         for module, size in linear.items():
             yield f"model.layers.{layer}.{module}.weight", size
-            if module.partition(".")[0] in biases:
+            if module.partition(".")[0] in biased:
                 yield f"model.layers.{layer}.{module}.bias", size[:1]
     yield "model.norm.weight", (hidden,)
     if not shape.tied:
@@ -169,9 +165,9 @@ def _rotated_heads(name: str, shape: ModelConfig) -> int:
 
 
 def _placed(
-    model: ModelFiles, wanted: dict[str, tuple[int, ...]], names: gguf.TensorNameMap
-) -> tuple[list[Placed], list[Problem]]:
-    """The tensors in the order of `wanted`, and what is missing, unknown, of another shape or type."""
+    model: ModelFiles, wanted: dict[str, tuple[int, ...]], names: gguf.TensorNameMap, problems: Problems
+) -> list[Placed]:
+    """The tensors in the order of `wanted`; what is missing, unknown, of another shape or type is a problem."""
     skipped = {"lm_head.weight"} if model.config.tied else set()
     found = {
         tensor.name: tensor
@@ -189,64 +185,44 @@ def _placed(
     missing = [name for name in wanted if name not in found]
     unknown = sorted(found.keys() - wanted.keys())
     lists = (("lacks", missing), ("has unknown tensors:", unknown), ("holds tensors that do not fit:", wrong))
-    problems = [_tensor_problem(model, words, some) for words, some in lists if some]
-    return placed, problems
+    problems.add(*(_tensor_problem(model, words, some) for words, some in lists if some))
+    return placed
 
 
 def _tensor_problem(model: ModelFiles, words: str, some: Sequence[str]) -> Problem:
     shown = ", ".join(name[:120] for name in some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "")
     what = f"{model.config.architecture} with this config.json {words} {shown}"
-    return Problem("gguf.tensors", what, model.folder.name, fix="get a fresh copy of the model's files")
+    return Problem("gguf.tensors", what, model.folder.name, fix=_FRESH)
 
 
-_SCALING_KEYS = {
-    "linear": {"factor"},
-    "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"},
-}
+def _epsilon(config: Mapping[str, Any], problems: Problems) -> float:
+    """What keeps a norm from dividing by 0; a float32 above 0."""
+    value = config.get("rms_norm_eps", 1e-6)
+    if type(value) in (int, float) and 1e-30 < value < 1:
+        return float(value)
+    problems.add(_value("rms_norm_eps", value, "a number above 0 and below 1"))
+    return 1e-6
 
 
-def _rope(shape: ModelConfig, theta: float, config: Mapping[str, Any]) -> tuple[list[Placed], Metadata, list[Problem]]:
-    """The tensor, the keys and the problems of a rope scaling."""
-    scaling = shape.rope_scaling
-    parameters = config.get("rope_parameters")
-    partial = (parameters if isinstance(parameters, dict) else {}).get(
-        "partial_rotary_factor", config.get("partial_rotary_factor", 1.0)
-    )
-    if partial not in (None, 1.0):
-        return [], {}, [_rope_problem(f"partial_rotary_factor {partial!r:.40}")]
-    if scaling is None:
-        return [], {}, []
-    kind, keys = str(scaling.get("rope_type"))[:40], set(scaling) - {"rope_type", "partial_rotary_factor"}
-    if kind not in _SCALING_KEYS:
-        return [], {}, [_rope_problem(f"rope_type {kind}")]
-    if keys != _SCALING_KEYS[kind]:
-        return [], {}, [_rope_problem(f"rope_type {kind} with {', '.join(sorted(map(str, keys)))[:200]}")]
-    if not all(_positive(scaling[key]) for key in keys):
-        return [], {}, [_rope_problem(f"rope_type {kind} with values that are not numbers above 0")]
-    if kind == "linear":
-        return [], {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": float(scaling["factor"])}, []
-    if scaling["low_freq_factor"] >= scaling["high_freq_factor"]:
-        return [], {}, [_rope_problem("rope_type llama3 with low_freq_factor not below high_freq_factor")]
-    factors = llama3_factors(scaling, theta, shape.head_dim)
-    return [Placed("rope_freqs.weight", factors.shape, values=factors)], {}, []
+def _flag(config: Mapping[str, Any], key: str, problems: Problems) -> bool:
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        problems.add(_value(key, value, "true or false"))
+    return value is True
 
 
-def _positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e18
-
-
-def _rope_problem(named: str) -> Problem:
-    return Problem("gguf.rope", f"{named} cannot be exported; linear and llama3 can", CONFIG, fix=_ANOTHER)
+def _value(key: str, value: object, expected: str) -> Problem:
+    return Problem("gguf.config", f"{key} is {value!r:.60}; expected {expected}", CONFIG, fix=_FRESH)
 
 
 def _unsupported(shape: ModelConfig, config: Mapping[str, Any]) -> Iterator[Problem]:
     act = config.get("hidden_act", "silu")
     if act != "silu":
         what = f"hidden_act is {act!r:.40}; llama.cpp computes this architecture with silu"
-        yield Problem("gguf.activation", what, CONFIG, fix=_ANOTHER)
+        yield Problem("gguf.activation", what, CONFIG, fix=ANOTHER)
     if shape.head_dim % 2:
         what = f"head_dim {shape.head_dim} is odd, and rotary positions come in pairs"
-        yield Problem("gguf.head-dim", what, CONFIG, fix="get a fresh copy of the model's files")
+        yield Problem("gguf.head-dim", what, CONFIG, fix=_FRESH)
     if shape.heads % shape.kv_heads:
         what = f"num_attention_heads {shape.heads} is no multiple of num_key_value_heads {shape.kv_heads}"
-        yield Problem("gguf.heads", what, CONFIG, fix="get a fresh copy of the model's files")
+        yield Problem("gguf.heads", what, CONFIG, fix=_FRESH)

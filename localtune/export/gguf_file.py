@@ -7,6 +7,7 @@ Held in memory are the vocabulary and a few blocks, whatever the model. The file
 import errno
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,15 +15,12 @@ import gguf
 import numpy as np
 
 from localtune.batch import Floats
-from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem, ResourceError
-from localtune.export import encodings
+from localtune.export import Exportable, encodings
 from localtune.export.encodings import ENCODINGS as ENCODINGS
-from localtune.export.families import Conversion, Placed, convert, regrouped
+from localtune.export.families import Conversion, Placed, regrouped
 from localtune.export.identity import Identity
 from localtune.export.read import place_of_string
-from localtune.export.vocabulary import read_vocabulary
-from localtune.model import ModelFiles
 from localtune.model.weights import BLOCK, Weights
 
 PROOF = "localtune.proof"
@@ -31,30 +29,29 @@ PROOF_ROOM = 1024
 _ALIGNMENT = 32
 
 
-def write_gguf(model: ModelFiles, tokenizer: Tokenizer, path: Path, encoding: str, identity: Identity) -> None:
-    """Write `model` as one GGUF under the temporary name `path`, which is gone again when this fails.
+def write_gguf(exportable: Exportable, path: Path, encoding: str, identity: Identity) -> None:
+    """Write a model as one GGUF under the temporary name `path`, which is gone again when this fails.
 
-    Raises `InputError` for a model that cannot be written, `ResourceError` for a full disk and `MachineError` for
-    another refusal of the system.
+    Raises `InputError` for weights that cannot be read or written in `encoding`, `ResourceError` where the file does
+    not fit the disk, and `MachineError` for another refusal of the system.
     """
-    chosen = encodings.known(encoding)
-    conversion, vocabulary = convert(model), read_vocabulary(model, tokenizer)
+    chosen, model = encodings.known(encoding), exportable.model
     keys = {
         "general.type": "model",
         **identity.metadata(),
-        **conversion.metadata,
-        **vocabulary.metadata(),
+        **exportable.conversion.metadata,
+        **exportable.vocabulary.metadata(),
         "general.file_type": int(chosen.file_type),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         PROOF: " " * PROOF_ROOM,
     }
     try:
-        _write(path, conversion, keys, chosen, Weights(model), model.config.head_dim)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise _refused(path, error) from None
-    except BaseException:
-        path.unlink(missing_ok=True)
+        _write(path, exportable.conversion, keys, chosen, Weights(model), model.config.head_dim)
+    except BaseException as error:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _refused(path, error) from None
         raise
 
 
@@ -73,14 +70,6 @@ def set_string(path: Path, key: str, value: str) -> None:
         file.write(content.ljust(room, b" "))
         file.flush()
         os.fsync(file.fileno())
-
-
-def size_estimate(model: ModelFiles, encoding: str) -> int:
-    """Bytes of the file: the tensors exactly, the vocabulary as large as `tokenizer.json`."""
-    chosen = encodings.known(encoding)
-    tensors = sum(_padded(_size(placed, chosen)) for placed in convert(model).tensors)
-    listed = model.folder / "tokenizer.json"
-    return tensors + PROOF_ROOM + (listed.stat().st_size if listed.is_file() else 0)
 
 
 def _write(
@@ -115,35 +104,40 @@ def _write_tensor(
 ) -> None:
     file.write(bytes(-file.tell() % _ALIGNMENT))
     kind = encodings.type_of(placed.shape, encoding)
-    try:
-        for rows in _rows(placed, weights, head_dim):
-            file.write(encodings.encode(rows, kind))
-    except InputError as error:
-        first = error.problems[0]
-        raise InputError(Problem(first.code, first.what, first.where or placed.source, fix=first.fix)) from None
+    for rows in _rows(placed, weights, head_dim):
+        file.write(encodings.encode(rows, kind, placed.source or placed.name))
     file.write(bytes(-file.tell() % _ALIGNMENT))
 
 
 def _rows(placed: Placed, weights: Weights, head_dim: int) -> Iterator[Floats]:
-    """The values of a tensor in blocks of rows; where rows are regrouped, in blocks of whole heads."""
-    if placed.values is not None:
-        yield placed.values
-    elif not placed.heads:
-        yield from (rows for _, rows in weights.blocks(placed.source))
-    else:
-        total = placed.shape[0]
-        head = 4 * head_dim * (placed.shape[1] if len(placed.shape) > 1 else 1)
-        step = head_dim * max(1, BLOCK // head)
-        for start in range(0, total, step):
-            yield regrouped(weights.rows(placed.source, start, min(start + step, total)), head_dim)
+    """The values of a tensor in blocks of rows; where rows are regrouped, in blocks of whole heads.
+
+    Raises `InputError` for a file of the model that cannot be read.
+    """
+    try:  # an error while the block is written is raised where it is written, not here
+        if placed.values is not None:
+            yield placed.values
+        elif not placed.heads:
+            yield from (rows for _, rows in weights.blocks(placed.source))
+        else:
+            yield from _regrouped_rows(placed, weights, head_dim)
+    except OSError as error:
+        file = str(error.filename or weights[placed.source].shard)
+        what = f"cannot be read any more: {error.strerror or error}"
+        fix = "check that the model's files are all there, then export again"
+        raise InputError(Problem("gguf.source", what, file, fix=fix)) from None
+
+
+def _regrouped_rows(placed: Placed, weights: Weights, head_dim: int) -> Iterator[Floats]:
+    total = placed.shape[0]
+    head = 4 * head_dim * (placed.shape[1] if len(placed.shape) > 1 else 1)
+    step = head_dim * max(1, BLOCK // head)
+    for start in range(0, total, step):
+        yield regrouped(weights.rows(placed.source, start, min(start + step, total)), head_dim)
 
 
 def _size(placed: Placed, encoding: encodings.Encoding) -> int:
     return encodings.size_of(placed.shape, encodings.type_of(placed.shape, encoding))
-
-
-def _padded(size: int) -> int:
-    return size + -size % _ALIGNMENT
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
@@ -161,9 +155,14 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
 
 
 def _refused(path: Path, error: OSError) -> LocaltuneError:
+    """What the system says of the target, with what helps."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         what = "the disk is full, or your share of it is"
         return ResourceError(Problem("gguf.disk-full", what, str(path.parent), fix="free some space and export again"))
+    if error.errno == errno.EFBIG:
+        what = "the file system of this folder, or a limit of this session, does not allow files this large"
+        fix = "export to another disk: -o FOLDER; FAT32 ends at 4 GB"
+        return ResourceError(Problem("gguf.file-size", what, str(path.parent), fix=fix))
     what = f"cannot be written: {error.strerror or error}"
     fix = "check that the folder exists and that you may write into it"
     return MachineError(Problem("gguf.unwritable", what, str(path.parent), fix=fix))

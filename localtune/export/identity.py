@@ -1,12 +1,14 @@
 """What a file calls itself: its name by the GGUF convention, and the `general.*` and `localtune.*` keys.
 
-Names are read from the base model's name as gguf reads them (gguf.Metadata); a size label that the name lacks is the
-number of parameters. Licence, languages and tags are what the head of the model's README.md states; a README that
-cannot be understood states nothing. llama.cpp treats blanks in another way in a model whose general.name contains
-"phi3", "phi-3" or "modern-bert", whatever it is: such a name is written apart.
+Names are read from a model's name as gguf reads them (gguf.Metadata): a model that was trained here takes base name and
+size from its base, a model as it is keeps its own fine-tune and version too. A size label that the name lacks is the
+number of parameters. Licence, languages and tags are what the model's README.md states. No path goes into a file: of a
+folder the last part counts, or that before it where the last says nothing. llama.cpp treats blanks in another way in a
+model whose general.name contains "phi3", "phi-3" or "modern-bert", whatever it is: such a name is written apart.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
@@ -18,14 +20,17 @@ from localtune.errors import InputError
 from localtune.model import ModelFiles
 from localtune.model.config import GENERATION
 from localtune.model.json_object import read_object
+from localtune.modelcard import stated
 
-_HEAD = 64 << 10
-_LISTED = 32
+VERSION = "v1.0"
+"""Of a model whose name states none, as the naming convention has it."""
 _STEERING = re.compile(r"(phi)-?(3)|(modern)-(bert)", re.IGNORECASE)
 _UNTELLING = ("model", "base", "fused", "hf")
 """Names of folders that tell less than that of the folder they are in."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_WORD = re.compile(r"[\w .+-]{1,64}")
+_PORTS = (f"{port}{number}" for port in ("COM", "LPT") for number in range(10))
+_RESERVED = frozenset({"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *_PORTS})
+"""What Windows takes for a device, whatever follows a dot."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +44,13 @@ class Identity:
     version: str
     """Such as "v1.0"."""
     base: str = ""
-    """Hub id, or last part of the folder, of the model it was trained from."""
+    """Hub id, or last part of the folder, of the model it was trained from; "" for a model as it is."""
     revision: str = ""
     """Commit of the base on the hub; "" for a folder."""
     license: str = ""
+    """As the hub names it, such as "apache-2.0" or "other"."""
+    license_name: str = ""
+    license_link: str = ""
     languages: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     sampling: Mapping[str, int | float] = field(default_factory=dict)
@@ -53,7 +61,8 @@ class Identity:
     @property
     def name(self) -> str:
         """What programs show."""
-        words = f"{self.basename} {self.size_label} {self.finetune}".replace("-", " ").split()
+        version = "" if self.version == VERSION else self.version
+        words = f"{self.basename} {self.size_label} {self.finetune} {version}".replace("-", " ").split()
         return harmless(" ".join(words))
 
     def metadata(self) -> dict[str, Any]:
@@ -65,13 +74,15 @@ class Identity:
             "general.size_label": self.size_label,
             "general.version": self.version,
             "general.license": self.license,
+            "general.license.name": self.license_name,
+            "general.license.link": self.license_link,
             "general.tags": list(self.tags),
             "general.languages": list(self.languages),
             **self._base_model(),
             **{f"general.sampling.{key}": value for key, value in self.sampling.items()},
             **{f"localtune.{key}": value for key, value in self.lineage.items()},
         }
-        return {key: value for key, value in keys.items() if value not in ("", [])}
+        return {key: _text(value) for key, value in keys.items() if value not in ("", [])}
 
     def _base_model(self) -> dict[str, Any]:
         if not self.base:
@@ -92,37 +103,50 @@ def identify(
     model: ModelFiles,
     *,
     finetune: str,
-    version: str = "v1.0",
+    version: str = VERSION,
     base: str | None,
     revision: str | None,
     lineage: Mapping[str, str],
 ) -> Identity:
-    """Who `model` is, trained as `finetune` from `base`: a hub id with its `revision`, or a folder; None = `model`."""
-    origin = _origin(base if base is not None else model.name, revision, model.folder)
-    last = origin.rpartition("/")[2]
-    full, _, basename, _, _, size = gguf.Metadata.get_model_id_components(last, model.parameters)
-    stated = _readme(model.folder / "README.md")
+    """Who `model` is, trained as `finetune` from `base`: a hub id with its `revision`, or a folder.
+
+    With `base` None it is `model` as it is, and its own name says what it was tuned for and its version, where
+    `finetune` is "".
+    """
+    origin = _origin(model.name if base is None else base, model.folder)
+    last = origin.rpartition("/")[2][:200]
+    full, _, basename, own, own_version, size = gguf.Metadata.get_model_id_components(last, model.parameters)
+    if base is None:
+        finetune, version = finetune or own or "", own_version or version
     basename = (basename or full or last)[:80]
+    card = {key: [value] if isinstance(value, str) else value for key, value in stated(model.folder).items()}
     return Identity(
         basename=basename,
         size_label=size or gguf.size_label(model.parameters, 0, 0, 0),
         finetune="" if finetune.lower() == basename.lower() else finetune,
         version=version,
-        base=origin,
+        base="" if base is None else origin,
         revision=revision or "",
-        license=next(iter(stated.get("license", ())), ""),
-        languages=stated.get("language", ()),
-        tags=stated.get("tags", ()),
+        license=", ".join(card.get("license", ())),
+        license_name=", ".join(card.get("license_name", ())),
+        license_link=", ".join(card.get("license_link", ())),
+        languages=tuple(card.get("language", ())),
+        tags=tuple(card.get("tags", ())),
         sampling=_sampling(model.folder / GENERATION),
         lineage=dict(lineage),
     )
 
 
 def file_name(identity: Identity, encoding: str) -> str:
-    """BaseName-SizeLabel-FineTune-Version-Encoding.gguf, of letters, digits, and . _ - alone, at most 200 long."""
-    parts = (identity.basename, identity.finetune[:80], identity.version[:20], identity.size_label[:20])
-    basename, finetune, version, size = (_plain(part) or None for part in parts)
-    return gguf.naming_convention(None, basename or "model", finetune, version, size, encoding) + ".gguf"
+    """BaseName-SizeLabel-FineTune-Version-Encoding.gguf, at most 200 bytes in UTF-8 and safe on every file system.
+
+    Letters and digits of any script stay, and `.` and `_`; everything else becomes `-`.
+    """
+    parts = ((identity.basename, 70), (identity.finetune, 70), (identity.version, 20), (identity.size_label, 20))
+    basename, finetune, version, size = (_plain(part, most) or None for part, most in parts)
+    name = gguf.naming_convention(None, basename or "model", finetune, version, size, encoding) + ".gguf"
+    device = unicodedata.normalize("NFKC", name.partition(".")[0]).upper() in _RESERVED
+    return f"model-{name}" if device else name
 
 
 def harmless(name: str) -> str:
@@ -130,39 +154,34 @@ def harmless(name: str) -> str:
     return _STEERING.sub(lambda found: " ".join(part for part in found.groups() if part), name)
 
 
-def _plain(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")
+def _plain(text: str, most: int) -> str:
+    """`text` as part of a file name, at most `most` bytes; accents are composed and marks of a script stay."""
+    letters = unicodedata.normalize("NFC", text)
+    kept = "".join(c if c.isalnum() or c in "._" or unicodedata.category(c)[0] == "M" else "-" for c in letters)
+    joined = re.sub("-+", "-", kept).strip("-.")
+    return joined.encode()[:most].decode("utf-8", "ignore").strip("-.")
 
 
-def _origin(name: str, revision: str | None, folder: Path) -> str:
-    """A hub id, which has a revision, or the last part of a folder: no path of this machine goes into a file."""
-    found = _HUB_ID.fullmatch(name.partition("@")[0])
-    if found and revision:
-        return found.group()
-    parts = PurePath(name.replace("\\", "/")).parts[-2:] or folder.resolve().parts[-2:]
-    return parts[0] if parts[-1].lower() in _UNTELLING else parts[-1]
+def _origin(name: str, folder: Path) -> str:
+    """The hub id `name` without its revision, or of a folder the last part that says something.
+
+    A name of the form org/model is a hub id unless that is where `folder` lies.
+    """
+    hub_id = name.partition("@")[0]
+    if _HUB_ID.fullmatch(hub_id) and folder.parts[-2:] != PurePath(name).parts:
+        return hub_id
+    parts = PurePath(name.replace("\\", "/")).parts[-2:]
+    if not parts or parts[-1] == "..":
+        parts = folder.resolve().parts[-2:]
+    tells_less = parts[-1].lower() in _UNTELLING and not parts[0].endswith(("/", "\\", ":", ".."))
+    return parts[0] if tells_less else parts[-1]
 
 
-def _readme(path: Path) -> dict[str, tuple[str, ...]]:
-    """license, language and tags in the head of a model card; what is not plain words is left out."""
-    try:
-        with path.open("rb") as file:
-            lines = file.read(_HEAD).decode("utf-8", "replace").splitlines()
-    except OSError:
-        return {}
-    if not lines or lines[0].strip() != "---":
-        return {}
-    stated: dict[str, list[str]] = {}
-    key = ""
-    for line in lines[1:]:
-        if line.strip() == "---":
-            break
-        found = re.match(r"([\w-]+):(.*)", line)
-        key = found[1] if found else key
-        values = found[2].strip().strip("[]").split(",") if found else [line.strip().removeprefix("- ")]
-        words = [value.strip().strip("'\"") for value in values]
-        stated.setdefault(key, []).extend(word for word in words if _WORD.fullmatch(word))
-    return {key: tuple(stated[key][:_LISTED]) for key in ("license", "language", "tags") if stated.get(key)}
+def _text(value: Any) -> Any:
+    """`value` with half characters, which a folder's name can hold, as question marks."""
+    if isinstance(value, list):
+        return [_text(one) for one in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 _SAMPLED = {

@@ -7,12 +7,12 @@ llama.cpp tells capitals from small letters in ASCII alone there and leaves comb
 `ignore_merges` a word of the vocabulary is one token whatever the merges say; llama.cpp ties that to the name too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from localtune.errors import InputError, Problem
-from localtune.export.tokens import NO_FIT, TOKENIZER
+from localtune.export.tokens import NO_FIT, TOKENIZER, parts
 
 Step = tuple[str, str]
 """Kind and pattern: ("isolated", regex), ("digits", "each"), ("gpt2", ""), …; line ends in a pattern are escaped."""
@@ -77,7 +77,7 @@ TABLE = (
 
 def pre_tokenizer(state: Mapping[str, Any]) -> PreTokenizer:
     """The row for the tokenizer in `state`, the object of `tokenizer.json`. Raises `InputError` where there is none."""
-    steps = tuple(_steps(state.get("pre_tokenizer")))
+    steps = tuple(_steps(parts(state.get("pre_tokenizer"))))
     ignore_merges = bool((state.get("model") or {}).get("ignore_merges"))
     rows = [row for row in TABLE if row.steps == steps]
     for row in rows:
@@ -90,24 +90,26 @@ def pre_tokenizer(state: Mapping[str, Any]) -> PreTokenizer:
     raise InputError(Problem("gguf.pre-tokenizer", what, TOKENIZER, evidence=shown, fix=NO_FIT))
 
 
-def _steps(part: Any) -> Iterator[Step]:
-    """A pre-tokenizer's steps in one form, the change from characters to bytes at the end left out."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    if part is None:
-        return
-    if kind == "Sequence":
-        for inner in part.get("pretokenizers") or []:
-            yield from _steps(inner)
-    elif kind == "Split" and not part.get("invert"):
-        pattern = part.get("pattern") or {}
-        text = pattern.get("Regex") if "Regex" in pattern else f"text {pattern.get('String')!r}"
-        yield str(part.get("behavior")).lower(), str(text).replace("\r", r"\r").replace("\n", r"\n")
-    elif kind == "Digits":
-        yield "digits", "each" if part.get("individual_digits") else "runs"
-    elif kind == "ByteLevel":
-        if part.get("add_prefix_space", True):
-            yield "blank before the text", ""
-        if part.get("use_regex", True):
-            yield "gpt2", ""
-    else:
-        yield str(kind), str({key: value for key, value in part.items() if key != "type"})[:200] if kind else ""
+def _steps(chain: Sequence[Mapping[str, Any]]) -> Iterator[Step]:
+    """The steps in one form, the change from characters to bytes at the end left out."""
+    for place, part in enumerate(chain, 1):
+        kind = part.get("type")
+        if kind == "Split" and not part.get("invert"):
+            pattern = part.get("pattern") or {}
+            text = pattern.get("Regex") if "Regex" in pattern else f"text {pattern.get('String')!r}"
+            yield str(part.get("behavior")).lower(), str(text).replace("\r", r"\r").replace("\n", r"\n")
+        elif kind == "Digits":
+            yield "digits", "each" if part.get("individual_digits") else "runs"
+        elif kind == "ByteLevel":
+            yield from _byte_level(part, last=place == len(chain))
+        else:
+            yield str(kind), str({key: value for key, value in part.items() if key != "type"})[:200]
+
+
+def _byte_level(part: Mapping[str, Any], *, last: bool) -> Iterator[Step]:
+    if part.get("add_prefix_space", True):
+        yield "blank before the text", ""
+    if part.get("use_regex", True):
+        yield "gpt2", ""
+    if not last:
+        yield "bytes", "before another step, whose pattern then sees bytes"

@@ -1,9 +1,10 @@
 """What a GGUF holds, from its header alone: keys, and tensors with their types and shapes. No weights are read.
 
 The format (GGUF specification, version 3; version 2 is laid out alike): magic, version, two counts, keys with typed
-values, tensor infos, aligned data. The file is mapped, every length is checked against the file's own size before it is
-used, so that a hostile file costs at most a walk over its bytes. Long lists, such as the vocabulary, are counted and
-not kept.
+values, tensor infos, aligned data. The file is mapped and every length is checked against the file's own size before it
+is used. A header is at most `HEADER` bytes with at most `ITEMS` values in it, whatever the file's size, so that a
+hostile file costs a few seconds and less memory than a header has. Long lists, such as the vocabulary, are counted and
+not kept; lists hold no lists.
 """
 
 import math
@@ -19,7 +20,17 @@ from localtune.errors import InputError, Problem
 
 KEPT = 256
 """Longest list that is kept."""
-_COUNT_LIMIT = 1 << 20
+HEADER = 128 << 20
+"""Bytes; a vocabulary of 260 thousand tokens with its merges takes about 20 MB."""
+ITEMS = 5 << 20
+"""Keys, tensors and elements of lists together."""
+LIST = 1 << 22
+"""Elements of a list."""
+STRING = 16 << 20
+"""Bytes of a string."""
+_KEPT_TEXT = 32 << 20
+"""Bytes of all strings that are kept."""
+_COUNT_LIMIT = 1 << 16
 """Keys or tensors."""
 _NAME_LIMIT = 1 << 16
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -63,7 +74,7 @@ class Summary:
 def read_gguf(path: Path) -> Summary:
     """The header of the file `path`, and that all of its data is there.
 
-    Raises `InputError`: gguf.foreign, .version, .truncated, .damaged, .no-tensors, .unreadable.
+    Raises `InputError`: gguf.foreign, .version, .truncated, .damaged, .newer, .no-tensors, .unreadable.
     """
     with _Header(path) as header:
         metadata = {key: value for key, value, _ in header.entries()}
@@ -101,6 +112,8 @@ class _Header:
         self.position = 0
         self.version = 0
         self._counts = (0, 0)
+        self._items = 0
+        self._text = 0
 
     def __enter__(self) -> "_Header":
         try:
@@ -124,7 +137,7 @@ class _Header:
             seen.add(key)
             kind = self._number("I")
             start = self.position + (8 if kind == _STRING else 0)
-            yield key, self._value(kind, 0), start
+            yield key, self._value(kind), start
 
     def tensors(self, alignment: Any) -> Iterator[StoredTensor]:
         """Every tensor; that its data lies inside the file is checked."""
@@ -155,6 +168,7 @@ class _Header:
         self._counts = (self._number("Q"), self._number("Q"))
         if max(self._counts) > _COUNT_LIMIT:
             self._damaged(f"states {self._counts[0]:,} tensors and {self._counts[1]:,} keys")
+        self._count(sum(self._counts))
 
     def _tensor(self) -> StoredTensor:
         import gguf
@@ -169,40 +183,61 @@ class _Header:
             kind = gguf.GGMLQuantizationType(number)
             block, size = gguf.GGML_QUANT_SIZES[kind]
         except (ValueError, KeyError):
-            self._damaged(f"{name[:80]!r} has the unknown type {number}")
+            what = f"holds {name[:80]!r} in the number format {number}: the file is newer than this program, or damaged"
+            fix = "update localtune, or get the model in another format, such as Q8_0"
+            raise InputError(Problem("gguf.newer", what, self._name, fix=fix)) from None
         if shape[-1] % block or math.prod(shape) > 1 << 48:
             self._damaged(f"{name[:80]!r} of type {kind.name} has the shape {list(shape)}")
         return StoredTensor(name, shape, kind.name, math.prod(shape) // block * size, offset)
 
-    def _value(self, kind: int, depth: int) -> Any:
-        if kind in _SCALARS:
-            return self._number(_SCALARS[kind])
+    def _value(self, kind: int) -> Any:
+        if kind == _LIST:
+            return self._list(self._number("I"), self._number("Q"))
+        return self._single(kind)
+
+    def _single(self, kind: int) -> Any:
         if kind == _STRING:
-            return self._string()
-        if kind != _LIST or depth > 3:
+            return self._string(STRING)
+        if kind not in _SCALARS:
             self._damaged(f"has a value of the unknown type {kind}")
-        inner, length = self._number("I"), self._number("Q")
+        return self._number(_SCALARS[kind])
+
+    def _list(self, kind: int, length: int) -> Any:
+        if kind == _LIST:
+            self._damaged("has a list of lists")
+        if length > LIST:
+            self._damaged(f"has a list of {length:,} elements")
+        self._count(length)
         if length <= KEPT:
-            return tuple(self._value(inner, depth + 1) for _ in range(length))
-        if inner in _SCALARS:
-            self._take(length * struct.calcsize("<" + _SCALARS[inner]))
-        else:
+            return tuple(self._single(kind) for _ in range(length))
+        if kind in _SCALARS:
+            self._take(length * struct.calcsize("<" + _SCALARS[kind]))
+        elif kind == _STRING:
             for _ in range(length):
-                self._skip(inner, depth + 1)
+                self._take(self._bounded(STRING))
+        else:
+            self._damaged(f"has a list of the unknown type {kind}")
         return Listed(length)
 
-    def _skip(self, kind: int, depth: int) -> None:
-        if kind == _STRING:
-            self._take(self._number("Q"))
-        else:
-            self._value(kind, depth)
+    def _count(self, items: int) -> None:
+        self._items += items
+        if self._items > ITEMS:
+            self._damaged(f"states more than {ITEMS:,} values in its header")
 
-    def _string(self, limit: int | None = None) -> str:
-        length = self._number("Q")
-        if limit is not None and length > limit:
-            self._damaged(f"has a name of {length:,} bytes")
+    def _string(self, limit: int) -> str:
+        length = self._bounded(limit)
+        self._text += length
+        if self._text > _KEPT_TEXT:
+            self._damaged(f"has more than {_KEPT_TEXT >> 20} MiB of text in its header")
         start = self._take(length)
         return self._data[start : self.position].decode("utf-8", "replace")
+
+    def _bounded(self, limit: int) -> int:
+        """The length of a string."""
+        length = int(self._number("Q"))
+        if length > limit:
+            self._damaged(f"has a string of {length:,} bytes where {limit:,} are the most")
+        return length
 
     def _number(self, form: str) -> Any:
         start = self._take(struct.calcsize("<" + form))
@@ -213,6 +248,8 @@ class _Header:
         start = self.position
         if length > self._size - start:
             self._truncated(start + length)
+        if start + length > HEADER:
+            self._damaged(f"has a header of more than {HEADER >> 20} MiB")
         self.position += length
         return start
 

@@ -2,19 +2,34 @@
 
 llama.cpp joins the two neighbours whose union has the best score, where `tokenizer.json` takes the first applicable
 merge. The two agree when every way to make a piece from two pieces is a merge and the merges of a piece stand together;
-that is checked, and the score of a piece is minus its place among the pieces in the order of their merges. A blank
-before a text, and again after every control token, is what llama.cpp can add; other rules are noted or refused.
+that is checked, and the score of a piece is minus its place among the pieces in the order of their merges. Pieces of
+blanks alone share one score in SentencePiece models, and transformers writes their merges longest left part first,
+which interleaves them. With one score for all of them llama.cpp joins the leftmost two; where there is a piece of every
+length up to the longest, both fill a run of blanks from the left with the longest piece, so the ids are the same. A
+blank before a text, and again after every control token, is what llama.cpp can add; other rules are noted or refused.
 """
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from localtune.errors import InputError, Problem
-from localtune.export.tokens import NO_FIT, TOKENIZER, Kind, Pieces, added_tokens, kind_of, merge_pairs
+from localtune.export.problems import Problems
+from localtune.export.tokens import NO_FIT, TOKENIZER, Kind, Pieces, added_tokens, kind_of, merge_pairs, parts
 
 BLANK = "▁"
 _CONTROL_SCORE = -1000.0
 _BYTES = {f"<0x{byte:02X}>" for byte in range(256)}
+
+
+@dataclass(frozen=True)
+class _Blanks:
+    """What is done about blanks at the beginning of a text."""
+
+    prefix: bool
+    """llama.cpp puts one before."""
+    notes: tuple[str, ...] = ()
+    """What differs then."""
 
 
 def sentencepiece_pieces(state: Mapping[str, Any], *, chat: bool) -> Pieces:
@@ -22,18 +37,25 @@ def sentencepiece_pieces(state: Mapping[str, Any], *, chat: bool) -> Pieces:
 
     Raises `InputError` with everything llama.cpp cannot do.
     """
-    model, added = state["model"], added_tokens(state)
-    order = _merge_order(model)
-    space_prefix, notes, problems = _blanks(state, chat)
-    problems = [*problems, *_beyond(model, order, {token["content"] for token in added.values()})]
-    if problems:
-        raise InputError(*(Problem("gguf.tokenizer", what, TOKENIZER, fix=NO_FIT) for what in problems))
+    model, added, blanks = state["model"], added_tokens(state), _Blanks(False)
+    pairs = merge_pairs(model)
+    order = _merge_order(pairs)
+    problems = Problems()
+    with problems.kept():
+        blanks = _blanks(state, chat)
+    beyond = _beyond(model, pairs, order, {token["content"] for token in added.values()})
+    problems.add(*map(_problem, beyond))
+    problems.end()
     tokens = {
         number: (text, Kind.BYTE if text in _BYTES else Kind.NORMAL)
         for text, number in sorted(model["vocab"].items(), key=lambda entry: entry[1])
     }
     tokens |= {number: (_content(token), kind_of(token)) for number, token in added.items()}
-    return Pieces("llama", "default", tokens, (), _scores(tokens, order), space_prefix, tuple(notes))
+    return Pieces("llama", "default", tokens, (), _scores(tokens, order), blanks.prefix, blanks.notes)
+
+
+def _problem(what: str) -> Problem:
+    return Problem("gguf.tokenizer", what, TOKENIZER, fix=NO_FIT)
 
 
 def _content(token: Mapping[str, Any]) -> str:
@@ -42,9 +64,15 @@ def _content(token: Mapping[str, Any]) -> str:
     return text.replace(BLANK, " ") if token.get("normalized") else text
 
 
-def _merge_order(model: Mapping[str, Any]) -> dict[str, int]:
+def _merge_order(pairs: Sequence[tuple[str, str]]) -> dict[str, int]:
     """Piece -> its place among all pieces that merges make."""
-    return {text: place for place, text in enumerate(dict.fromkeys(a + b for a, b in merge_pairs(model)))}
+    order = {text: place for place, text in enumerate(dict.fromkeys(left + right for left, right in pairs))}
+    runs = [(len(left), len(right)) for left, right in pairs if not (left + right).strip(BLANK)]
+    lengths = {left + right for left, right in runs}
+    if runs == sorted(runs, reverse=True) and lengths == set(range(2, len(lengths) + 2)):
+        first = min((order[BLANK * length] for length in lengths), default=0)
+        order |= {BLANK * length: first for length in lengths}
+    return order
 
 
 def _scores(tokens: Mapping[int, tuple[str, Kind]], order: Mapping[str, int]) -> dict[int, float]:
@@ -64,7 +92,9 @@ def _scores(tokens: Mapping[int, tuple[str, Kind]], order: Mapping[str, int]) ->
     return scores
 
 
-def _beyond(model: Mapping[str, Any], order: Mapping[str, int], added: Set[str]) -> Iterator[str]:
+def _beyond(
+    model: Mapping[str, Any], pairs: Sequence[tuple[str, str]], order: Mapping[str, int], added: Set[str]
+) -> Iterator[str]:
     vocabulary = model["vocab"]
     missing = _BYTES - vocabulary.keys()
     if missing:
@@ -72,7 +102,6 @@ def _beyond(model: Mapping[str, Any], order: Mapping[str, int], added: Set[str])
     for key in ("continuing_subword_prefix", "end_of_word_suffix", "dropout", "ignore_merges"):
         if model.get(key):
             yield f"has {key} {model[key]!r:.40}, which llama.cpp does not know"
-    pairs = merge_pairs(model)
     places = [order[left + right] for left, right in pairs]
     if places != sorted(places):
         yield "orders its merges in a way that scores of pieces cannot express"
@@ -85,47 +114,36 @@ def _beyond(model: Mapping[str, Any], order: Mapping[str, int], added: Set[str])
                 return
 
 
-def _blanks(state: Mapping[str, Any], chat: bool) -> tuple[bool, list[str], list[str]]:
-    """Whether llama.cpp shall put a blank before a text, what differs then, and what cannot be done."""
-    normalizers, pre = _flat(state.get("normalizer")), state.get("pre_tokenizer")
-    kinds = [part.get("type") for part in normalizers]
-    if pre is None and kinds and all(_replaces_blanks(part) or _prepends(part) for part in normalizers):
-        if kinds in (["Prepend", "Replace"], ["Replace", "Prepend"]):
-            return True, [], []
-        if kinds == ["Replace"]:
-            return False, [], []
-    if normalizers or not isinstance(pre, dict) or pre.get("type") != "Metaspace" or pre.get("replacement") != BLANK:
-        shown = f"{str(state.get('normalizer'))[:120]}, {str(pre)[:120]}"
-        return False, [], [f"changes or splits text in a way that llama.cpp cannot: {shown}"]
-    if pre.get("split", True):
-        return (
-            False,
-            [],
-            ["splits text at blanks before it joins pieces (Metaspace with split), and llama.cpp does not"],
-        )
-    return _metaspace(str(pre.get("prepend_scheme", "always")), chat)
+def _blanks(state: Mapping[str, Any], chat: bool) -> _Blanks:
+    """Raises `InputError` for what llama.cpp cannot do."""
+    normalizers, steps = parts(state.get("normalizer")), parts(state.get("pre_tokenizer"))
+    replaces, prepends = sum(map(_replaces_blanks, normalizers)), sum(map(_prepends, normalizers))
+    if not steps and replaces == 1 and prepends <= 1 and len(normalizers) == replaces + prepends:
+        return _Blanks(prefix=prepends == 1)
+    if normalizers or len(steps) != 1 or not _is_metaspace(steps[0]):
+        shown = f"{str(state.get('normalizer'))[:120]}, {str(state.get('pre_tokenizer'))[:120]}"
+        raise InputError(_problem(f"changes or splits text in a way that llama.cpp cannot: {shown}"))
+    if steps[0].get("split", True):
+        what = "splits text at blanks before it joins pieces (Metaspace with split), and llama.cpp does not"
+        raise InputError(_problem(what))
+    return _metaspace(str(steps[0].get("prepend_scheme", "always")), chat)
 
 
-def _metaspace(scheme: str, chat: bool) -> tuple[bool, list[str], list[str]]:
-    begins = (
-        "a text that begins with a blank, or goes on with one after a control token, gets one blank more in llama.cpp"
-    )
+_BEGINS = "a text that begins with a blank, or goes on with one after a control token, gets one blank more in llama.cpp"
+_AFTER_CONTROL = "text after a control token gets a blank in llama.cpp that it has not in training"
+_OUTSIDE = "text outside the chat template gets no blank before it in llama.cpp; in training it has one"
+
+
+def _metaspace(scheme: str, chat: bool) -> _Blanks:
     if scheme == "never":
-        return False, [], []
+        return _Blanks(False)
     if scheme == "always":
-        return True, [begins], []
-    if chat:
-        note = "text outside the chat template gets no blank before it in llama.cpp; in training it has one"
-        return False, [note], []
-    return True, [begins, "text after a control token gets a blank in llama.cpp that it has not in training"], []
+        return _Blanks(True, (_BEGINS,))
+    return _Blanks(False, (_OUTSIDE,)) if chat else _Blanks(True, (_BEGINS, _AFTER_CONTROL))
 
 
-def _flat(part: Any) -> list[Mapping[str, Any]]:
-    if part is None:
-        return []
-    if part.get("type") == "Sequence":
-        return [inner for one in part.get("normalizers") or [] for inner in _flat(one)]
-    return [part]
+def _is_metaspace(part: Mapping[str, Any]) -> bool:
+    return part.get("type") == "Metaspace" and part.get("replacement") == BLANK
 
 
 def _replaces_blanks(part: Mapping[str, Any]) -> bool:

@@ -7,14 +7,12 @@ template writes and no other, a text without template has the tokenizer's prefix
 `add_bos_token` says so, and then takes away the template's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
-from localtune.data.conversations import Message
-from localtune.data.template import ChatTemplate, Refused
 from localtune.data.tokenizer import Tokenizer
-from localtune.data.turns import Turns, Unmaskable
 from localtune.errors import InputError, Problem
+from localtune.export.template_probe import Habits, habits
 from localtune.export.tokens import NO_FIT
 from localtune.model import ModelFiles
 from localtune.model.config import GENERATION, read_config
@@ -23,17 +21,23 @@ STOPS_BY_TEXT = frozenset(
     {
         *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>"),
         *("<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>", "<eos>"),
-        *("<end_of_utterance>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~["),
+        *("<end_of_utterance>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[", "<|ifm|im_end|>"),
     }
 )
 """Texts of tokens at which llama.cpp stops by itself."""
-_FILLING = frozenset(
-    {
-        *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"),
-        *("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"),
-    }
+FILLING = (
+    ("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"),
+    ("<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"),
+    ("<|file_sep|>", "<|plamo:file_separator|>"),
 )
-"""Of the texts for filling in the middle that pad, name a repository or part files, it stops at one each."""
+"""Texts for filling in the middle that pad, name a repository, part files: it stops at one of each row, whichever it
+comes upon first."""
+_UNSTOPPED = (
+    ("<|end|>", {"<|return|>", "<|call|>"}),
+    ("<|end|>", {"<|calls|>", "<|flush|>"}),
+    ("</s>", {"<|tool_response>"}),
+)
+"""A token at which it never stops, not even as eos, where the vocabulary has all of these."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,13 @@ class SpecialIds:
 def special_ids(model: ModelFiles, tokenizer: Tokenizer, texts: Mapping[int, str]) -> SpecialIds:
     """Decide the special ids of the file; `texts` are those of all tokens.
 
-    Raises `InputError` (codes gguf.prefix, gguf.no-stop, template.syntax).
+    Raises `InputError` (codes gguf.prefix, gguf.no-stop, template.*).
     """
-    template = ChatTemplate(tokenizer.template, tokenizer.names) if tokenizer.template is not None else None
-    begins = _beginning(template) if template else ""
-    stops, notes = _stops(model, tokenizer, _end_of_turn(template, tokenizer))
+    seen = habits(tokenizer) if tokenizer.template is not None else None
+    begins = seen.begins if seen else ""
+    stops, notes = _stops(model, tokenizer, _end_of_turn(seen, tokenizer))
     ids, more = _end_ids(stops, texts)
-    bos, add_bos, others = _bos(model, tokenizer, begins, template is not None)
+    bos, add_bos, others = _bos(model, tokenizer, begins, seen is not None)
     ids["bos"] = stops[0] if bos is None else bos
     numbers = {text: number for number, text in texts.items()}
     for name, source in (("unknown", "unk_token"), ("padding", "pad_token")):
@@ -91,11 +95,21 @@ def _end_ids(stops: list[int], texts: Mapping[int, str]) -> tuple[dict[str, int]
     ids, left = {"eos": stops[0]}, [number for number in stops[1:] if texts.get(number) not in STOPS_BY_TEXT]
     for name, number in zip(("eot", "eom"), left, strict=False):
         ids[name] = number
+    there, asked = set(texts.values()), {texts.get(number, "") for number in stops}
+    never = {text for text, others in _UNSTOPPED if others <= there}
     notes = [f"llama.cpp does not stop at {texts.get(number)!r:.80}: a file has room for three" for number in left[2:]]
-    others = sorted((STOPS_BY_TEXT | _FILLING) & set(texts.values()) - {texts.get(number) for number in stops})
+    notes += [f"llama.cpp does not stop at {text!r}, because of other tokens" for text in sorted(never & asked)]
+    others = [*sorted((STOPS_BY_TEXT & there) - asked - never), *_at_filling(there, asked)]
     if others:
         notes.append(f"llama.cpp also stops at {', '.join(others)}, at which the model does not")
     return ids, notes
+
+
+def _at_filling(there: Set[str], asked: Set[str]) -> Iterator[str]:
+    for row in FILLING:
+        found = [text for text in row if text in there]
+        if not asked >= set(found):
+            yield found[0] if len(found) == 1 else f"one of {' and '.join(found)}"
 
 
 def _bos(model: ModelFiles, tokenizer: Tokenizer, begins: str, chat: bool) -> tuple[int | None, bool, list[str]]:
@@ -121,26 +135,8 @@ def _stated_bos(model: ModelFiles) -> int | None:
     return stated if type(stated) is int and 0 <= stated < model.config.vocabulary else None
 
 
-_USER = {"role": "user", "content": "a"}
-
-
-def _beginning(template: ChatTemplate) -> str:
-    """The text of a short chat; "" where the template renders none."""
-    for messages in ([_USER], [{"role": "system", "content": "a"}, _USER]):
-        try:
-            return template.render(messages, prompt=True).text
-        except Refused:
-            continue
-    return ""
-
-
-def _end_of_turn(template: ChatTemplate | None, tokenizer: Tokenizer) -> int | None:
+def _end_of_turn(seen: Habits | None, tokenizer: Tokenizer) -> int | None:
     """The token that ends an answer; eos where a template writes none, because training appends it."""
-    if template is None:
+    if seen is None or not seen.answers:
         return None
-    turns = Turns(template, tokenizer.control)
-    try:
-        turns.answer([Message("user", "a"), Message("assistant", "b")])
-    except (Refused, Unmaskable):
-        return None
-    return tokenizer.id_of(turns.end_of_turn) if turns.end_of_turn else tokenizer.eos_id
+    return tokenizer.id_of(seen.end_of_turn) if seen.end_of_turn else tokenizer.eos_id

@@ -9,6 +9,7 @@ from typing import Any
 from localtune.errors import InputError, Problem
 
 TOKENIZER = "tokenizer.json"
+ANOTHER = "export a model of a supported family, or convert this one with llama.cpp's convert_hf_to_gguf.py"
 NO_FIT = "chat with the model in transformers or mlx-lm: localtune chat FOLDER"
 
 
@@ -50,6 +51,16 @@ def added_tokens(state: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
             raise InputError(Problem("gguf.vocabulary", what, TOKENIZER, fix="get a fresh copy of the tokenizer"))
         found[token["id"]] = token
     return found
+
+
+def parts(part: Any) -> list[Mapping[str, Any]]:
+    """The steps of a normalizer or pre-tokenizer in their order; sequences inside sequences are one."""
+    if not isinstance(part, dict):
+        return []
+    if part.get("type") != "Sequence":
+        return [part]
+    inner = part.get("normalizers") or part.get("pretokenizers") or []
+    return [step for one in inner for step in parts(one)]
 
 
 def kind_of(token: Mapping[str, Any]) -> Kind:

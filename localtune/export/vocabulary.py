@@ -1,26 +1,24 @@
 """The vocabulary of a GGUF: pieces, special ids, chat template; and how llama.cpp will differ from the tokenizer.
 
-There are as many tokens as the embedding has rows; ids without a token become `[PADi]`, which nothing produces. What
-`tokenizer.json` does and llama.cpp cannot is refused; what differs in corners is a note, for the proof and the reader.
+There are as many tokens as the embedding has rows; ids without a token become `[PADi]`, which nothing produces and no
+token is called. What `tokenizer.json` does and llama.cpp cannot is refused; what differs in corners is a note, for the
+proof and the reader.
 """
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 from localtune.data.tokenizer import Tokenizer
-from localtune.errors import InputError, LocaltuneError, Problem
+from localtune.errors import InputError, Problem
 from localtune.export.byte_level import byte_level_pieces
+from localtune.export.problems import Problems
 from localtune.export.sentencepiece import sentencepiece_pieces
 from localtune.export.special_ids import SpecialIds, special_ids
 from localtune.export.tokens import NO_FIT, TOKENIZER, Kind, Pieces, added_tokens
 from localtune.model import ModelFiles
-from localtune.model.json_object import read_object
-
-_LIMIT = 200_000_000
-"""Bytes of `tokenizer.json`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,8 @@ class Vocabulary:
 
     def metadata(self) -> dict[str, Any]:
         """The keys tokenizer.*."""
-        tokens = [self.pieces.tokens.get(i, (f"[PAD{i}]", Kind.UNUSED)) for i in range(self.rows)]
+        taken = {text for text, _ in self.pieces.tokens.values()}
+        tokens = [self.pieces.tokens.get(i) or (_filler(i, taken), Kind.UNUSED) for i in range(self.rows)]
         keys: dict[str, Any] = {
             "tokenizer.ggml.model": self.pieces.model,
             "tokenizer.ggml.pre": self.pieces.pre,
@@ -60,26 +59,44 @@ class Vocabulary:
 
 def read_vocabulary(model: ModelFiles, tokenizer: Tokenizer) -> Vocabulary:
     """The vocabulary of `tokenizer` for `model`. Raises `InputError` with everything that cannot be expressed."""
-    state = read_object(tokenizer.folder / TOKENIZER, _LIMIT)
-    texts = _texts(state)
-    problems: list[Problem] = []
-    special = pieces = None
-    try:
-        special = special_ids(model, tokenizer, texts)
-    except LocaltuneError as error:
-        problems += error.problems
-    try:
+    state, rows, template = tokenizer.state, model.config.vocabulary, tokenizer.template or ""
+    special: SpecialIds | None = None
+    pieces: Pieces | None = None
+    problems = Problems()
+    with problems.kept():
+        _check_text(tokenizer)
+        special = special_ids(model, tokenizer, _texts(state))
+    with problems.kept():
         pieces = _pieces(state, chat=special is not None and special.chat_prefix)
-        problems += _misfits(pieces, model.config.vocabulary)
-    except LocaltuneError as error:
-        problems += error.problems
-    notes, stripped = _stripping(state, tokenizer.template or "")
-    if problems or stripped or pieces is None or special is None:
-        raise InputError(*problems, *stripped)
-    rows = model.config.vocabulary
-    return Vocabulary(
-        pieces, rows, special, _portable(tokenizer, special.ids, texts), (*pieces.notes, *special.notes, *notes)
-    )
+        problems.add(*_misfits(pieces, rows), *_moved(tokenizer))
+    stripping = _stripping(state)
+    used = [name for name in stripping if name in template]
+    if used:
+        what = f"{', '.join(used[:4])[:200]} swallows blanks or wants a word of its own, which llama.cpp does not do"
+        problems.add(Problem("gguf.tokenizer", what, TOKENIZER, fix=NO_FIT))
+    problems.end()
+    assert special is not None
+    assert pieces is not None
+    notes = [f"blanks beside {', '.join(stripping[:4])[:200]} are kept by llama.cpp"] if stripping else []
+    portable = _portable(tokenizer, special.ids, _texts(state))
+    return Vocabulary(pieces, rows, special, portable, (*pieces.notes, *special.notes, *notes))
+
+
+def _filler(number: int, taken: Set[str]) -> str:
+    """What the token of a row without one is called: a text of no other."""
+    text = f"[PAD{number}]"
+    while text in taken:
+        text += "_"
+    return text
+
+
+def _check_text(tokenizer: Tokenizer) -> None:
+    """Raise `InputError` for a text that no file can hold: half of a surrogate pair is no character."""
+    texts = {"chat_template": tokenizer.template or "", **tokenizer.names}
+    wrong = [name for name, text in texts.items() if any("\ud800" <= letter <= "\udfff" for letter in text)]
+    if wrong:
+        what = f"{', '.join(wrong)} holds half a character (a lone surrogate), which is no text"
+        raise InputError(Problem("gguf.text", what, tokenizer.folder.name, fix="get a fresh copy of the tokenizer"))
 
 
 def _texts(state: Mapping[str, Any]) -> dict[int, str]:
@@ -115,20 +132,27 @@ def _misfits(pieces: Pieces, rows: int) -> list[Problem]:
     return problems
 
 
-def _stripping(state: Mapping[str, Any], template: str) -> tuple[list[str], list[Problem]]:
+def _moved(tokenizer: Tokenizer) -> list[Problem]:
+    """Added tokens that the tokenizers library gives another id than the file states."""
+    wrong = []
+    for number, token in added_tokens(tokenizer.state).items():
+        text = str(token["content"])
+        try:
+            real = tokenizer.id_of(text)
+        except KeyError:
+            real = None
+        if real != number:
+            wrong.append(f"{text!r:.60} (stated {number}, read {real})")
+    if not wrong:
+        return []
+    what = f"gives {len(wrong)} added tokens an id that they do not get when it is read: {', '.join(wrong[:4])}"
+    return [Problem("gguf.tokenizer", what, TOKENIZER, fix="get a fresh copy of the tokenizer")]
+
+
+def _stripping(state: Mapping[str, Any]) -> list[str]:
     """Added tokens that swallow the blanks beside them: in a template that matters, elsewhere it is noted."""
-    names = [
-        str(token["content"])
-        for token in added_tokens(state).values()
-        if any(token.get(key) for key in ("lstrip", "rstrip", "single_word"))
-    ]
-    used = [name for name in names if name in template]
-    problems = []
-    if used:
-        what = f"{', '.join(used[:4])[:200]} swallows blanks or wants a word of its own, which llama.cpp does not do"
-        problems.append(Problem("gguf.tokenizer", what, TOKENIZER, fix=NO_FIT))
-    notes = [f"blanks beside {', '.join(names[:4])[:200]} are kept by llama.cpp"] if names and not used else []
-    return notes, problems
+    keys = ("lstrip", "rstrip", "single_word")
+    return [str(token["content"]) for token in added_tokens(state).values() if any(token.get(key) for key in keys)]
 
 
 def _portable(tokenizer: Tokenizer, ids: Mapping[str, int], texts: Mapping[int, str]) -> str | None:

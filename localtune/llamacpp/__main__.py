@@ -49,6 +49,7 @@ def _parameters(llama: Any, order: Mapping[str, Any]) -> Any:
     parameters.n_ctx_checkpoints = 0  # with them, sliding-window models answer wrongly from the second prompt on
     parameters.cache_ram_mib = 0
     parameters.ui, parameters.endpoint_slots, parameters.cors_origins, parameters.offline = False, False, "", True
+    parameters.sse_ping_interval = -1  # silence is how the parent knows that computing hangs
     parameters.verbosity = 1  # errors only
     if order["threads"] is not None:
         parameters.cpuparams.n_threads = order["threads"]

@@ -9,7 +9,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,20 @@ _ERROR = re.compile(r"^[\d.]+ E +(?:[a-z]+ +)?\w+: (?:error loading model: )?(?P
 _SAYS_NOTHING = re.compile("failed to load model|trying to fit params|exiting due to")
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """OpenMP's threads spin while they wait; beside other work on two cores, 40 tokens took 25 s instead of 0.04 s."""
+SILENCE = 600.0
+"""Seconds without a byte after which llama.cpp hangs. The slowest honest work between two bytes is 2,048 tokens read in
+four passes over the weights: at most 150 s each, also where they come from a disk."""
 
 
 class Child:
     """One process that serves one file."""
 
-    def __init__(self, path: Path, order: Mapping[str, Any]) -> None:
-        """Start it and wait until it serves. Raises `InputError` for a file it does not load, `MachineError`."""
-        self.path, self._key = path, secrets.token_hex(32)
+    def __init__(self, path: Path, order: Mapping[str, Any], check: Callable[[], None] | None = None) -> None:
+        """Start it and wait until it serves. Raises `InputError` for a file it does not load, `MachineError`.
+
+        `check` is called before every request; what it raises goes to whoever asks.
+        """
+        self.path, self._key, self._check = path, secrets.token_hex(32), check
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "localtune.llamacpp"],
@@ -46,14 +52,21 @@ class Child:
         """Its process id."""
         return self._process.pid
 
-    def ask(self, method: str, route: str, body: Mapping[str, Any] | None = None) -> Any:
-        """The answer to one request. Raises `InputError` where llama.cpp refuses it, `RunFailed` when it died."""
-        with self._request(method, route, body) as response:
+    def ask(self, method: str, route: str, body: Mapping[str, Any] | None = None, *, more: float = 0.0) -> Any:
+        """The answer to one request, waited for `more` seconds longer than `SILENCE`.
+
+        Raises `InputError` where llama.cpp refuses it, `RunFailed` when it died or hangs.
+        """
+        with self._request(method, route, body, SILENCE + more) as response:
             return json.loads(response.read())
 
     def stream(self, route: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The events of a streaming answer; closing the iterator ends the generation. Raises as `ask`."""
-        with self._request("POST", route, {**body, "stream": True}) as response:
+        """The events of a streaming answer; closing the iterator ends the generation. Raises as `ask`.
+
+        Where a prompt is long, events without text come while it is read.
+        """
+        whole = {**body, "stream": True, "return_progress": True}
+        with self._request("POST", route, whole, SILENCE) as response:
             for line in response:
                 kind, _, value = line.partition(b": ")
                 if kind == b"error":
@@ -106,15 +119,21 @@ class Child:
         raise InputError(Problem("gguf.unloadable", what, str(self.path), self._reasons() or self._last_words()))
 
     @contextlib.contextmanager
-    def _request(self, method: str, route: str, body: Mapping[str, Any] | None) -> Iterator[http.client.HTTPResponse]:
+    def _request(
+        self, method: str, route: str, body: Mapping[str, Any] | None, silence: float
+    ) -> Iterator[http.client.HTTPResponse]:
+        if self._check is not None:
+            self._check()
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-        connection = http.client.HTTPConnection(self.address)  # which, unlike urllib, heeds no proxy
+        connection = http.client.HTTPConnection(self.address, timeout=silence)  # which, unlike urllib, heeds no proxy
         try:
             connection.request(method, route, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
             if response.status != 200:
                 raise self._refused(json.loads(response.read())["error"])
             yield response
+        except TimeoutError:
+            raise self.lost(f"not a byte in {silence:,.0f} s") from None
         except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
             raise self.lost(str(error)) from None
         finally:

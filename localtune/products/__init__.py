@@ -1,31 +1,66 @@
 """What a user takes away from a run: fused weights and GGUF files, each proven before it is named.
 
 Every step is an event. A product that fails its proof stays where it can be looked at, under a name that says so, and
-ends the work with `RunFailed`.
+ends the work with `RunFailed`. What was not written here is never replaced.
 """
 
+import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from localtune.errors import Problem, RunFailed
+from localtune.errors import InputError, MachineError, Problem, ResourceError, RunFailed
 from localtune.events import Proof as Proved
 from localtune.proof import Proof
 from localtune.runs.folder import Run
+from localtune.runs.lock import PRODUCTS, RunLock
 
-PROOF = "proof.json"
+RECORD = "proof.json"
+"""Beside every product: what it was made of, and what was compared."""
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+@contextmanager
+def making(run: Run) -> Iterator[None]:
+    """Nobody else makes products of `run` meanwhile. Raises `InputError` when somebody does."""
+    try:
+        lock = RunLock(run.folder, PRODUCTS).__enter__()
+    except InputError:
+        what, fix = "another process is making products of this run", "wait for it to end, then try again"
+        raise InputError(Problem("run.owned", what, run.name, fix=fix)) from None
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What the system refuses while products are written to `folder`, told with the folder and what to do."""
+    try:
+        yield
+    except OSError as error:
+        where = str(error.filename or folder)
+        if error.errno in _FULL:
+            fix = "free some space and try again, or -o a folder on another disk"
+            raise ResourceError(Problem("disk.full", "no space is left", str(folder), fix=fix)) from None
+        fix = "check that it is there and that you may write into its folder"
+        raise MachineError(Problem("product.system", str(error.strerror or error), where, fix=fix)) from None
 
 
 def event_of(proof: Proof) -> Proved:
     """The event that a product was compared."""
-    shown = [{"name": check.name, "passed": check.passed, "text": check.text} for check in proof.checks]
-    return Proved(proof.product, proof.passed, shown, dict(proof.losses), round(proof.seconds, 2))
+    checks = [{"name": check.name, "passed": check.passed, "text": check.text} for check in proof.checks]
+    return Proved(proof.product, proof.passed, checks, dict(proof.losses), round(proof.seconds, 2))
 
 
-def shown(path: Path, run: Run | None) -> str:
+def name_in(path: Path, run: Run | None) -> str:
     """`path` for an event: relative to the run's folder where it lies in there."""
-    inside = run is not None and path.is_relative_to(run.folder)
-    return path.relative_to(run.folder).as_posix() if run is not None and inside else str(path)
+    if run is None or not path.is_relative_to(run.folder):
+        return str(path)
+    return path.relative_to(run.folder).as_posix()
 
 
 def set_aside(product: Path, aside: Path) -> None:
@@ -37,7 +72,7 @@ def set_aside(product: Path, aside: Path) -> None:
 
 def failure(proof: Proof, aside: Path, record: Path) -> RunFailed:
     """What is said of a product that failed: which checks, and where to look."""
-    wrong = [check for check in proof.checks if not check.passed]
+    wrong = [check for check in proof.checks if check.passed is False]
     names = ", ".join(check.name for check in wrong)
     evidence = "\n".join(f"{check.name}: {check.text}\nlook at: {check.look}" for check in wrong)
     what = f"the proof of {proof.product} failed ({names}); it is kept as {aside.name}"

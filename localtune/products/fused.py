@@ -1,63 +1,107 @@
 """The adapter of a run in the base's own weights: a complete model folder, compared with what was trained."""
 
+import shutil
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from localtune import __version__
 from localtune.adapter import WEIGHTS_FILE, Full
 from localtune.errors import InputError, Problem
 from localtune.events import Event, Phase, Product, Warn
-from localtune.fuse import fuse
-from localtune.job import Job, changes_since, unfinished, versions
+from localtune.fuse import Fused, fuse
+from localtune.job import Job, changes_since, unfinished
 from localtune.model import ModelFiles, resolve
 from localtune.modelcard import model_card, stated_licence
-from localtune.products import PROOF, event_of, failure, set_aside, shown
-from localtune.products.source import reference_of, with_weights
+from localtune.products import RECORD, event_of, failure, making, name_in, set_aside, writing
+from localtune.products.card import card_of
+from localtune.products.source import reference_of, with_original, with_weights
 from localtune.proof import Proof, prove_weights
-from localtune.reference import FILE, write
-from localtune.runs.files import folder_size, is_complete, new_folder, read_json, sha256, write_json
+from localtune.reference import Reference, write
+from localtune.runs.files import MANIFEST, folder_size, is_complete, new_folder, read_json, sha256, sweep, write_json
+from localtune.score import nothing_asked
+
+KEPT = 0.95
+"""Share of the intended change that must survive rounding to the base's type; float32 is written otherwise."""
 
 
-def fused(job: Job, folder: Path | None = None, *, check: bool = True) -> Generator[Event, None, Path]:
-    """The folder of the fused model; one that is there and passed is kept.
+def fuse_run(job: Job, folder: Path | None = None, *, check: bool = True) -> Generator[Event, None, Path]:
+    """`fused` for one who does nothing else with the run meanwhile."""
+    with making(job.run):
+        return (yield from fused(job, folder, check=check))
 
-    Raises `InputError` when there is nothing to fuse or the base is not the one that was trained on, `RunFailed` when
-    the result does not say what the trained model said.
+
+def fused(
+    job: Job, folder: Path | None = None, *, check: bool = True, heed: Callable[[], None] = nothing_asked
+) -> Generator[Event, None, Path]:
+    """The folder of the fused model; one that is there, is of this adapter and passed is kept.
+
+    Raises `InputError` when there is nothing to fuse, the base is not the one that was trained on, or the folder holds
+    something else; `RunFailed` when the result does not say what the trained model said. `heed` may raise in between.
     """
     target = folder or job.run.fused
     _can_be_fused(job)
-    if _is_current(job, target):
+    if _is_current(job, target, check):
         return target
-    if target.exists() and not (target / PROOF).is_file():
-        raise InputError(Problem("fuse.exists", "is there already and is no fused model", str(target), fix="-o OTHER"))
+    _refuse_foreign(target)
     changes_since(job)
-    yield Phase("fusing", f"the adapter of {job.run.name} into {job.model.name}")
-    reference = yield from reference_of(job)
-    began, proof = time.monotonic(), None
-    with new_folder(target) as temporary:
-        made = fuse(job.model, job.run.adapter, temporary)
-        seconds, size = time.monotonic() - began, folder_size(temporary)
-        if check:
-            yield Phase("proving", f"the fused weights at {len(reference.places.row)} positions")
-            began = time.monotonic()
-            model = resolve(str(temporary), temporary, offline=True)
-            reference = yield from with_weights(reference, model, job.plan.device.backend)
-            if "weights" in reference.said:
-                write(reference, temporary / FILE)
-                proof = prove_weights(target.name, reference, began)
-        (temporary / "README.md").write_text(_card(job, proof), encoding="utf-8")
-        proven = proof.to_json() if proof else {"passed": None}
-        write_json(temporary / PROOF, {"adapter": _adapter(job), "modules": made.modules} | proven)
-    if proof is not None and not proof.passed:
-        aside = target.with_name(f"{target.name}.failed")
-        set_aside(target, aside)
-        yield event_of(proof)
-        raise failure(proof, aside, aside / PROOF)
-    yield Product("fused", shown(target, job.run), size, seconds)
-    if proof is not None:
-        yield event_of(proof)
+    reference = (yield from reference_of(job, heed)) if check else None
+    with writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent)
+        began, proof = time.monotonic(), None
+        with new_folder(target) as temporary:
+            made = yield from _fused_without_loss(job, temporary)
+            seconds = time.monotonic() - began
+            if reference is not None:
+                proof = yield from _proven(job, target, temporary, reference, heed)
+            _describe(job, temporary, made, proof, own=target == job.run.fused)
+            if proof is not None and not proof.passed:
+                aside = target.with_name(f"{target.name}.failed")
+                set_aside(temporary, aside)
+                raise failure(proof, aside, aside / RECORD)
+    yield Product("fused", name_in(target, job.run), folder_size(target), seconds)
     return target
+
+
+def _fused_without_loss(job: Job, folder: Path) -> Generator[Event, None, Fused]:
+    """Fuse into the base's own type, or into float32 where too much of the change would be rounded away."""
+    yield Phase("fusing", f"the adapter of {job.run.name} into {job.model.name}")
+    made = fuse(job.model, job.run.adapter, folder)
+    if made.kept >= KEPT or job.model.config.dtype == "float32":
+        return made
+    kind = job.model.config.dtype
+    yield Warn("fuse.rounding", f"{kind} would keep {made.kept:.0%} of what training changed: written in float32")
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return fuse(job.model, job.run.adapter, folder, dtype="float32")
+
+
+def _proven(
+    job: Job, target: Path, folder: Path, reference: Reference, heed: Callable[[], None]
+) -> Generator[Event, None, Proof | None]:
+    """The proof, and in the run's folder what the weights say; None where nothing here computes them."""
+    yield Phase("proving", f"the fused weights at {len(reference.places.row)} positions")
+    began, backend = time.monotonic(), job.plan.device.backend
+    model = resolve(str(folder), folder, offline=True)
+    if job.plan.precision.storage in ("nf4", "int8"):
+        reference = yield from with_original(reference, job.model, backend, heed)
+    reference = yield from with_weights(reference, model, backend, heed)
+    if "weights" not in reference.said:
+        return None
+    if target == job.run.fused:
+        write(reference, job.run.weights)
+    proof = prove_weights(target.name, reference, began)
+    yield event_of(proof)
+    return proof
+
+
+def _describe(job: Job, folder: Path, made: Fused, proof: Proof | None, *, own: bool) -> None:
+    """Write the card and the record into the folder."""
+    (folder / "README.md").write_text(card_of(job, proof), encoding="utf-8")
+    known = sha256(job.run.weights) if own and proof is not None else ""
+    head = {"adapter": _adapter(job), "kept": made.kept, "modules": list(made.modules), "reference": known}
+    write_json(folder / RECORD, head | (proof.to_json() if proof else {"passed": None}))
 
 
 def fused_adapter(adapter: Path, model: ModelFiles, folder: Path) -> Generator[Event, None, Path]:
@@ -66,25 +110,26 @@ def fused_adapter(adapter: Path, model: ModelFiles, folder: Path) -> Generator[E
     Raises `InputError` when the two do not belong together or `folder` is there already.
     """
     if folder.exists():
-        raise InputError(Problem("fuse.exists", "is there already", str(folder), fix="-o OTHER"))
+        raise _exists(folder, "is there already")
     began = time.monotonic()
     yield Phase("fusing", f"{adapter.name} into {model.name}")
-    with new_folder(folder) as temporary:
+    with writing(folder.parent), new_folder(folder) as temporary:
         made = fuse(model, adapter, temporary)
-        settings = {"adapted modules": len(made.modules), "largest relative change": made.largest_change}
         card = model_card(
             name=folder.name,
             base=model.name,
             revision=model.revision,
             method="LoRA",
             licence=stated_licence(model.folder),
-            recipe=settings,
+            recipe={"adapted modules": len(made.modules), "largest relative change": made.largest_change},
             measured={},
             versions={"localtune": __version__},
         )
         (temporary / "README.md").write_text(card, encoding="utf-8")
-        size = folder_size(temporary)
-    yield Product("fused", str(folder), size, time.monotonic() - began)
+    if made.kept < KEPT:
+        text = f"{model.config.dtype} kept {made.kept:.0%} of what the adapter changes: take a float32 copy of the base"
+        yield Warn("fuse.rounding", text)
+    yield Product("fused", str(folder), folder_size(folder), time.monotonic() - began)
     yield Warn("proof.unknown", "not compared with its training, of which nothing is known here")
     return folder
 
@@ -98,37 +143,28 @@ def _can_be_fused(job: Job) -> None:
         raise unfinished(job.run)
 
 
-def _is_current(job: Job, target: Path) -> bool:
-    """Whether `target` was made from the adapter as it is now, and passed."""
-    if not is_complete(target, verify=True) or not (target / PROOF).is_file():
+def _is_current(job: Job, target: Path, check: bool) -> bool:
+    """Whether `target` is as it was made from the adapter as it is now, and passed, or need not have."""
+    if not is_complete(target, verify=True) or not (target / RECORD).is_file():
         return False
-    made = read_json(target / PROOF)
-    return made.get("adapter") == _adapter(job) and made.get("passed") is True
+    made = read_json(target / RECORD)
+    return made.get("adapter") == _adapter(job) and (made.get("passed") is True or not check)
 
 
-def _card(job: Job, proof: Proof | None) -> str:
-    recipe, train = job.recipe, job.recipe.train
-    lora = f"rank {recipe.lora.rank}, alpha {recipe.lora.alpha:g}, {recipe.lora.targets}"
-    settings = {
-        "rows": job.plan.train_rows,
-        "updates": job.plan.schedule.steps,
-        "batch size": train.batch_size,
-        "learning rate": job.plan.schedule.peak,
-        "learned": train.learn,
-        "adapter": lora,
-        "seed": train.seed,
-    }
-    losses = {f"loss of the {who} model": value for who, value in proof.losses.items()} if proof else {}
-    return model_card(
-        name=recipe.name or "tuned",
-        base=job.model.name,
-        revision=job.model.revision,
-        method={"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}[train.method],
-        licence=stated_licence(job.model.folder),
-        recipe=settings,
-        measured=losses,
-        versions=versions(job.plan.device.backend),
-    )
+def _refuse_foreign(target: Path) -> None:
+    """Raise `InputError` where `target` holds anything that was not written there by a fusion."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if not is_complete(target, verify=True) or not (target / RECORD).is_file():
+        raise _exists(target, "is there and is not, or no longer, what a fusion wrote")
+    files = set(read_json(target / MANIFEST)["files"])
+    more = sorted({path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} - files)
+    if "adapter" not in read_json(target / RECORD) or [name for name in more if name != MANIFEST]:
+        raise _exists(target, "holds files that no fusion wrote")
+
+
+def _exists(target: Path, what: str) -> InputError:
+    return InputError(Problem("fuse.exists", what, str(target), fix=f"move it away, or  -o {target}-2"))
 
 
 def _adapter(job: Job) -> str:

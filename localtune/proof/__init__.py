@@ -5,8 +5,9 @@ trained session was open. File: a GGUF, as llama.cpp reads it, against those wei
 1e-6 nats at the compared positions, and say nothing of others.
 """
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import numpy as np
 from localtune.batch import Ints
 from localtune.data.render import Renderer
 from localtune.data.tokenizer import Tokenizer
+from localtune.errors import InputError, RunFailed
 from localtune.llamacpp import LlamaServer
 from localtune.outlay import affordable
 from localtune.proof import checks
 from localtune.proof.checks import Check as Check
-from localtune.proof.gates import file_gate
+from localtune.proof.gates import FILE
 from localtune.reference import Reference
+from localtune.score import nothing_asked
 
 BESIDE = 64
 """Tokens of context beyond the longest row and answer."""
@@ -45,7 +48,7 @@ class Proof:
     @property
     def passed(self) -> bool:
         """Nothing differed by more than its limit."""
-        return all(check.passed for check in self.checks)
+        return all(check.passed is not False for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
         """For proof.json."""
@@ -60,29 +63,39 @@ def prove_weights(product: str, reference: Reference, began: float) -> Proof:
     return _proof(product, found, reference, _losses(reference), began)
 
 
-def prove_file(path: Path, product: str, encoding: str, tokenizer: Tokenizer, reference: Reference) -> Proof:
-    """Everything that can be said of the GGUF at `path`. Raises what `LlamaServer` raises.
+def prove_file(
+    path: Path,
+    product: str,
+    encoding: str,
+    tokenizer: Tokenizer,
+    reference: Reference,
+    check: Callable[[], None] = nothing_asked,
+) -> Proof:
+    """Everything that can be said of the GGUF at `path`; `check` may raise in between.
 
-    Compared with "weights" of the reference, or with "tuned" where nobody could compute the weights.
+    A file that llama.cpp does not open or dies of fails the check "load". Raises `MachineError` without llama.cpp.
     """
     began = time.monotonic()
     reference = reference.thinned(*affordable(path.stat().st_size))
-    who = "weights" if "weights" in reference.said else "tuned"
-    teller = "tuned" if "tuned" in reference.said else "weights"
-    gate = file_gate(encoding, reference.computed[who])
-    renderer = Renderer(tokenizer, learn="answers")
-    with LlamaServer(path, context=_context(reference)) as server:
-        heard = checks.hear(server, reference, cache=True)
-        answers = checks.answer(server, reference)
-        found = [
-            checks.tokens(server, tokenizer, reference),
-            checks.template(server, renderer),
-            checks.stop(server, tokenizer, reference, answers, teller),
-            checks.file(reference.said[who], heard, gate),
-        ]
+    try:
+        with LlamaServer(path, context=_context(reference), check=check) as server:
+            heard = checks.hear(server, reference, cache=True)
+            answers = checks.answer(server, reference)
+            teller = "tuned" if "tuned" in reference.said else "weights"
+            found = [
+                checks.tokens(server, tokenizer, reference),
+                checks.template(server, Renderer(tokenizer, learn="answers")),
+                checks.stop(server, tokenizer, reference, answers, teller),
+                checks.file(reference, heard, encoding),
+            ]
+    except (InputError, RunFailed) as error:
+        problem = error.problems[0]
+        text = f"{problem.what} {problem.evidence}".strip()
+        look = "what llama.cpp says, and the tensors and keys it speaks of"
+        return _proof(product, (Check("load", False, text, {}, look),), reference, _losses(reference), began)
     if "tuned" in reference.said:
-        found.append(checks.training(reference, heard, gate.mean))
-    losses = _losses(reference) | {encoding: checks.loss(heard, reference.places.learned)}
+        found.append(checks.training(reference, heard, FILE[encoding].mean))
+    losses = _losses(reference) | _finite({encoding: checks.loss(heard, reference.places.learned)})
     return _proof(product, tuple(found), reference, losses, began, answers)
 
 
@@ -99,11 +112,12 @@ def _proof(
 
 
 def _losses(reference: Reference) -> dict[str, float]:
-    return {
-        who: checks.loss(reference.said[who], reference.places.learned)
-        for who in ("base", "tuned", "weights")
-        if who in reference.said
-    }
+    said = {who: reference.said[who] for who in ("base", "tuned", "weights") if who in reference.said}
+    return _finite({who: checks.loss(heard, reference.places.learned) for who, heard in said.items()})
+
+
+def _finite(losses: dict[str, float]) -> dict[str, float]:
+    return {who: loss for who, loss in losses.items() if math.isfinite(loss)}
 
 
 def _context(reference: Reference) -> int:

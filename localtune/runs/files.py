@@ -28,12 +28,16 @@ TEMPORARY = ".partial"
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Replace `path` by `content`; without `durable` a power cut may bring the old content back."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        if durable:
-            _sync(file.fileno())
-    _replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            if durable:
+                _sync(file.fileno())
+        _replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     if durable:
         _sync_folder(path.parent)
 

@@ -90,13 +90,15 @@ class Run:
     evaluation = _File("eval.json")
     reference = _File("reference.safetensors")
     """What the trained model says at held-out positions: what every product is compared with."""
+    weights = _File("weights.safetensors")
+    """The same of the fused weights: not in their folder, since it holds rows, and that folder is for others."""
     fused = _File("fused")
     export = _File("export")
     control = _File("control")
 
     def products(self) -> list[Path]:
         """What the user can take away, as far as it is there."""
-        files = sorted(self.export.glob("*.gguf")) if self.export.is_dir() else []
+        files = sorted(path for path in self.export.glob("*.gguf") if not path.name.endswith(".failed.gguf"))
         return [path for path in (self.adapter, self.model, self.fused) if path.is_dir()] + files
 
     def status(self) -> Status:

@@ -13,6 +13,9 @@ SUPERVISOR = "lock"
 WORKER = "worker.lock"
 """Held by who trains it: an orphan keeps others out until it has ended."""
 
+PRODUCTS = "products.lock"
+"""Held by who makes something of its product."""
+
 
 class RunLock:
     """Held while a process owns the run folder; a context manager. Entering raises `InputError` naming the owner."""

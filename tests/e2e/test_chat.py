@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -175,6 +176,27 @@ def test_an_unfinished_run_says_how_to_finish_it(done: tuple[Command, Run]) -> N
     assert f"localtune run --resume {run.name}" in result.err
 
 
+@pytest.mark.parametrize("arguments", [("-p", "hello"), ("--json",)])
+def test_who_stops_reading_ends_the_chat_without_a_complaint(
+    tiny: Path, localtune: Command, arguments: tuple[str, ...]
+) -> None:
+    command = [sys.executable, "-m", "localtune", "chat", str(tiny), "--max-tokens", "8000", *arguments]
+    asked = {"id": 1, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 8000}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(localtune)
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdin.write(json.dumps(asked).encode() + b"\n")
+        child.stdin.flush()
+        assert len(child.stdout.read(5)) == 5
+        child.stdout.close()
+        assert child.wait(60) == 0
+        assert "Traceback" not in (said := child.stderr.read().decode())
+        assert "rror" not in said
+
+
 @contextlib.contextmanager
 def _terminal(command: Command, *arguments: str | Path) -> Iterator[int]:
     """The command with a terminal of its own; the other end of it."""
@@ -198,7 +220,7 @@ def _terminal(command: Command, *arguments: str | Path) -> Iterator[int]:
 def _read_until(terminal: int, text: str, seconds: float = 60) -> str:
     seen, end = "", time.monotonic() + seconds
     while text not in seen:
-        assert time.monotonic() < end, seen[-500:]
+        assert select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0], seen[-500:]
         seen += os.read(terminal, 65536).decode("utf-8", "replace")
     return seen
 
@@ -212,6 +234,7 @@ def test_ctrl_c_ends_the_answer_and_ctrl_d_the_chat(tiny: Path, localtune: Comma
         time.sleep(0.5)
         os.write(terminal, b"\x03")
         _read_until(terminal, "cut off\r\n> ")
+        time.sleep(0.5)  # a Ctrl+C between the prompt and the wait for keys is heard with the next key only
         os.write(terminal, b"half a line\x03")
         _read_until(terminal, "> ")
         os.write(terminal, b"/help\n")

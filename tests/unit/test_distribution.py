@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtune.batch import Floats, Ints
-from localtune.distribution import TOP, Distributions, agreement, divergence, from_logits, from_tops
+from localtune.distribution import TOP, Distributions, agreement, carried, divergence, finite, from_logits, from_tops
 
 
 def _logits(seed: int, positions: int = 5, vocabulary: int = 40, scale: float = 2.0) -> Floats:
@@ -92,3 +92,47 @@ def test_tops_from_another_program_equal_those_from_logits() -> None:
     assert again.ids.shape == whole.ids.shape
     assert divergence(whole, again).max() < 1e-6
     assert np.allclose(again.following, whole.following, atol=1e-5)
+
+
+def test_what_is_not_a_number_is_no_small_divergence() -> None:
+    p, q = _both(_logits(1), _logits(1))
+    q.logprobs[2, 0] = np.nan
+    assert np.isnan(divergence(p, q)[2])
+    assert finite(q).tolist() == [True, True, False, True, True]
+    q.following[4] = -np.inf
+    assert finite(q).tolist() == [True, True, False, True, False]
+
+
+def _said(following: Floats) -> Distributions:
+    return Distributions(np.zeros((len(following), 1), np.int32), following[:, None], following)
+
+
+def _change(seed: int = 0, positions: int = 512) -> tuple[Floats, Floats, Floats]:
+    generator = np.random.default_rng(seed)
+    base, change, noise = (generator.normal(size=positions).astype(np.float32) for _ in range(3))
+    return base, change, noise
+
+
+@given(st.integers(0, 1000), st.floats(0.0, 1.0))
+def test_the_share_that_is_carried_is_found_in_noise(seed: int, share: float) -> None:
+    base, change, noise = _change(seed)
+    heard = base + np.float32(share) * change + np.float32(0.2) * noise
+    found, error = carried(_said(base + change), _said(base), _said(heard), _said(base))
+    assert abs(found - share) < 5 * error
+    assert error < 0.02
+
+
+def test_a_product_that_lost_the_change_carries_nothing_and_one_made_of_another_base_carries_all() -> None:
+    base, change, noise = _change()
+    other = base + noise
+    lost, _ = carried(_said(base + change), _said(base), _said(base), _said(base))
+    kept, _ = carried(_said(base + change), _said(base), _said(other + change), _said(other))
+    assert (lost, round(kept, 5)) == (0.0, 1.0)
+
+
+def test_a_change_below_the_noise_is_too_uncertain_to_tell() -> None:
+    base, change, noise = _change()
+    heard = base + np.float32(1e-3) * change + noise
+    _, error = carried(_said(base + np.float32(1e-3) * change), _said(base), _said(heard), _said(base))
+    assert error > 1
+    assert carried(_said(base), _said(base), _said(heard), _said(base))[1] == np.inf

@@ -35,5 +35,12 @@ def test_ordinary_text_of_any_script_is_left_alone() -> None:
         assert safe(text) == text
 
 
+def test_what_is_to_be_kept_is_shown_as_it_is_and_nothing_else_is() -> None:
+    persian, rocket = "می\u200cخواهم", "👩\u200d🚀"
+    assert safe(persian + rocket, keep="\u200c\u200d") == persian + rocket
+    assert "\\u200c" in safe(persian)
+    assert safe("\u200b\x1b", keep="\u200c\u200d") == "\\u200b\\x1b"
+
+
 def test_long_text_is_cut_with_a_mark() -> None:
     assert safe("a" * 5000, limit=10) == "a" * 9 + "…"

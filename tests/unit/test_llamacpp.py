@@ -1,6 +1,7 @@
 """llama.cpp in a child process: its numbers are those of the file, its failures are sentences, and it ends with us."""
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -93,6 +94,40 @@ def test_forcing_a_token_changes_no_log_probability(server: LlamaServer) -> None
         assert found == pytest.approx([whole[i] for i in ids], abs=1e-5)
 
 
+def _asked(server: LlamaServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many log-probabilities each request from now on asks for."""
+    numbers: list[int] = []
+    ask = server._child.ask
+
+    def noted(method: str, route: str, body: dict[str, Any], *, more: float = 0.0) -> Any:
+        numbers.append(body["n_probs"])
+        return ask(method, route, body, more=more)
+
+    assert server._plain
+    monkeypatch.setattr(server._child, "ask", noted)
+    return numbers
+
+
+def test_half_a_character_asks_for_the_vocabulary_only_where_it_is_unlikely(
+    server: LlamaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = TOKENS.index("<0xE0>")
+    whole = dict(zip(*server.next_logprobs([1, 270], top=len(TOKENS), force=270), strict=True))
+    likelier = sum(bool(value > whole[half] + 1e-4) for value in whole.values())
+    alike = sum(bool(value > whole[half] - 1e-4) for value in whole.values())  # all bytes are
+    asked = _asked(server, monkeypatch)
+    for top, sizes in ((alike, [alike] * 2), (likelier, [likelier] * 2 + [len(TOKENS)]), (0, [1, 1, len(TOKENS)])):
+        asked.clear()
+        ids, found = server.next_logprobs([1, 270], top=top, force=half)
+        assert asked == sizes
+        assert half in ids
+        assert len(ids) == (top if top == alike else top + 1)
+        assert found == pytest.approx([whole[i] for i in ids], abs=1e-5)
+    asked.clear()
+    server.next_logprobs([1, 270], top=5, force=280)
+    assert asked == [5]
+
+
 def test_generation_ends_at_end_tokens_only(server: LlamaServer) -> None:
     assert [server.stops_at([1, 270], token) for token in (EOS, END, 1, 270)] == [True, True, False, False]
 
@@ -103,7 +138,7 @@ def test_a_completion_holds_the_token_that_ended_it(server: LlamaServer, monkeyp
     assert done.text
     ask = server._child.ask
     sure = {"logit_bias": [[END, 1000.0]]}
-    monkeypatch.setattr(server._child, "ask", lambda how, route, body: ask(how, route, body | sure))
+    monkeypatch.setattr(server._child, "ask", lambda how, route, body, more: ask(how, route, body | sure, more=more))
     done = server.complete([1, 270], tokens=3)
     assert (done.ids, done.text, done.stopped) == ((END,), "", True)
 
@@ -241,6 +276,66 @@ def test_a_child_that_dies_is_a_failed_run(tmp_path: Path) -> None:
             list(answer)
         with pytest.raises(RunFailed, match="ended with code"):
             server.tokenize("a", special=True, parse=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_child_that_hangs_is_a_failed_run_and_still_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _long(tmp_path) as server:
+        answer = server.chat(HELLO, tokens=50_000)
+        next(answer)
+        child = psutil.Process(server._child.pid)
+        child.suspend()
+        monkeypatch.setattr("localtune.llamacpp.child.SILENCE", 0.2)
+        with pytest.raises(RunFailed, match=r"llamacpp\.died.*does not answer: not a byte in 0 s"):
+            server.tokenize("a", special=True, parse=True)
+        answer.close()
+        monkeypatch.setattr("localtune.llamacpp.server.SLOWEST", 0.01)
+        with pytest.raises(RunFailed, match="not a byte in 1 s"):
+            server.complete([1], tokens=80)
+    assert not child.is_running()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_stream_that_falls_silent_is_a_failed_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localtune.llamacpp.child.SILENCE", 3.0)
+    with _long(tmp_path) as server:
+        answer = server.chat(HELLO, tokens=50_000)
+        next(answer)
+        psutil.Process(server._child.pid).suspend()
+        with pytest.raises(RunFailed, match="not a byte in 3 s"):
+            list(answer)
+
+
+def test_a_long_prompt_shows_signs_of_work_while_it_is_read(tmp_path: Path) -> None:
+    with LlamaServer(write_gguf(tmp_path / "long.gguf", context=8192), threads=1) as server:
+        body = {"prompt": [1, *[270] * 6000], "n_predict": 1}
+        read = [event["prompt_progress"]["processed"] for event in server._child.stream("/completion", body)
+                if "prompt_progress" in event]  # fmt: skip
+        assert len(read) > 2
+        assert max(b - a for a, b in itertools.pairwise(read)) <= 2048
+
+
+class _Stop(Exception):
+    """What a caller raises to end its work."""
+
+
+def test_a_check_may_end_the_work_between_requests(tmp_path: Path) -> None:
+    wanted: list[bool] = []
+
+    def check() -> None:
+        if wanted:
+            raise _Stop
+
+    with LlamaServer(write_gguf(tmp_path / "tiny.gguf"), threads=1, check=check) as server:
+        child = psutil.Process(server._child.pid)
+        assert server.complete([1], tokens=1).ids
+        wanted.append(True)
+        for ask in (lambda: server.complete([1], tokens=1), lambda: list(server.chat(HELLO, tokens=1))):
+            with pytest.raises(_Stop):
+                ask()
+    assert not child.is_running()
+    with pytest.raises(_Stop):
+        LlamaServer(tmp_path / "tiny.gguf", threads=1, check=check)
 
 
 OWNER = """

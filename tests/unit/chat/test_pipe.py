@@ -88,7 +88,11 @@ def test_wishes_reach_the_speaker() -> None:
     [
         (b"{\n", None, "not JSON"),
         (b"[]\n", None, "line"),
-        (b"\xff\n", None, "not JSON"),
+        (b"\xff\n", None, "not UTF-8"),
+        (b'{"id": 1, "messages": [{"role": "user", "content": "caf\xe9"}]}\n', None, "not UTF-8"),
+        ('{"id": 1}'.encode("utf-16"), None, "not UTF-8"),
+        ('{"id": 1}'.encode("utf-16-be"), None, "not UTF-8"),
+        ('{"id": 1}'.encode("utf-32-le"), None, "not UTF-8"),
         (b"[" * 100_000 + b"\n", None, "not JSON"),
         (b" " * LINE + b"{}\n", None, "longer than"),
         ({"id": 1}, 1, "messages"),
@@ -107,9 +111,10 @@ def test_wishes_reach_the_speaker() -> None:
     ],
 )
 def test_a_bad_line_is_answered_with_an_error_and_the_next_is_heard(line: object, number: object, says: str) -> None:
-    bad, *others = _said(line, {"id": 2, "messages": MESSAGES})
+    bad, *others = _said(line, b"\n", {"id": 2, "messages": MESSAGES})
     assert (bad["event"], bad["id"]) == ("error", number)
     assert says in bad["text"]
+    assert "utf-16" not in bad["text"]
     assert others[-1]["event"] == "done"
 
 

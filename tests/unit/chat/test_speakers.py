@@ -101,6 +101,17 @@ def test_an_answer_ends_where_the_model_reads_no_more(tokenizer: Tokenizer) -> N
     assert answer.ended is not None
     assert not answer.ended.stopped
     assert len(session.asked[0][0]) + answer.ended.tokens == 60
+    assert answer.cut == "context"
+
+
+def test_which_limit_cut_an_answer_is_known(tokenizer: Tokenizer) -> None:
+    cuts: dict[str, str | None] = {}
+    for name, tokens, most in (("cut", [70] * 9, 5), ("ended", [70, tokenizer.id_of("<|im_end|>")], 2)):
+        answer = Answer(_speaker(Scripted(tokens), tokenizer), HI, Wishes(max_tokens=most))
+        assert answer.cut is None
+        list(answer)
+        cuts[name] = answer.cut
+    assert cuts == {"cut": "max_tokens", "ended": None}
 
 
 def test_a_conversation_that_is_too_long_is_refused_with_both_numbers(tokenizer: Tokenizer) -> None:
@@ -183,6 +194,9 @@ def test_a_gguf_answers_by_its_own_template_or_continues(tmp_path: Path) -> None
         continuing = Answer(raw, HI, Wishes(max_tokens=12))
         ids = server.tokenize("hi", special=True, parse=False)
         assert "".join(continuing) == server.complete(ids, tokens=12).text
-        assert continuing.ended == Ended(12, False)
+        assert (continuing.ended, continuing.cut) == (Ended(12, False), "max_tokens")
+        endless = Answer(raw, HI, Wishes(max_tokens=5000))
+        assert len("".join(endless)) > 400
+        assert endless.cut == "context"
         with pytest.raises(InputError, match="no chat template"):
             list(Answer(raw, talk, Wishes()))

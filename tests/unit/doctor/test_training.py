@@ -1,5 +1,7 @@
 """Backends, cards and wheels: what can train, and the command where something cannot."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ def _devices(monkeypatch: pytest.MonkeyPatch, *devices: Device) -> None:
     """Backends that would say these."""
 
     class Fake:
-        def __init__(self, name: str) -> None:
+        def __init__(self, name: str, timeout: float) -> None:
             self.device = next(device for device in devices if device.backend == name)
 
         def __enter__(self) -> "Fake":
@@ -80,15 +82,48 @@ def test_a_torch_that_is_not_there_is_found_missing_by_a_true_probe(
     assert found.fix.endswith('install "localtune[torch]"')
 
 
-def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch that never finishes loading."""
     (tmp_path / "torch.py").write_text("import time\ntime.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _hanging(tmp_path, monkeypatch)
     monkeypatch.setattr(training, "PROBE_SECONDS", 0.5)
     began = time.monotonic()
     found = only(training.backends)
     assert time.monotonic() - began < 10
     assert "no answer within 0.5 s" in found.text
     assert not any("localtune.probe" in child.cmdline() for child in psutil.Process().children())
+
+
+def test_only_the_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _hanging(tmp_path, monkeypatch)
+    with probe.Probe("torch") as patient, probe.Probe("torch", timeout=0.2) as late:
+        assert late.device.reason == "it gave no answer within 0.2 s"
+        assert patient._child.poll() is None
+
+
+def test_a_probe_that_answered_in_time_is_left_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError(\"No module named 'torch'\")")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with probe.Probe("torch", timeout=30) as asked:
+        assert "not installed" in asked.device.reason
+        assert asked._timer.finished.is_set()
+        assert asked._child.poll() is None
+
+
+def test_a_look_that_is_given_up_does_not_hold_the_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _hanging(tmp_path, monkeypatch)
+    script = "from localtune.doctor import Look, examine, training\n"
+    script += "(found,) = examine([Look('training', 'backends', training.backends, 1.0)])\n"
+    script += "assert 'no answer within 1 s' in found.text\n"
+    script += "import psutil, sys\nsys.stdout.write(str(psutil.Process().children()[0].pid))"
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], check=True, timeout=30, stdout=subprocess.PIPE)
+    assert time.monotonic() - began < 10
+    assert not psutil.pid_exists(int(done.stdout)) or psutil.Process(int(done.stdout)).status() == "zombie"
 
 
 def test_the_torch_backend_says_that_it_is_built_without_cuda_in_the_words_looked_for() -> None:

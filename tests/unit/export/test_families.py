@@ -11,7 +11,8 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from localtune.errors import InputError
-from localtune.export.families import convert, llama3_factors, regrouped
+from localtune.export.families import convert, regrouped
+from localtune.export.rope import llama3_factors
 from localtune.model import resolve
 from tests.unit.export.tiny import llama
 
@@ -144,3 +145,22 @@ def test_a_window_shorter_than_the_context_is_refused(tmp_path: Path) -> None:
     silent = {key: value for key, value in json.loads(path.read_text()).items() if key != "sliding_window"}
     path.write_text(json.dumps(silent))
     assert "4096" in refused(folder, max_position_embeddings=8192)["gguf.sliding-window"]
+
+
+@pytest.mark.parametrize("value", [None, "x", "1e-5", 0, 0.0, 1e300, -1e-5, float("nan"), float("inf"), True, [1e-5]])
+def test_an_epsilon_that_is_none_is_refused_with_its_value(folder: Path, value: Any) -> None:
+    assert f"rms_norm_eps is {value!r}" in refused(folder, rms_norm_eps=value)["gguf.config"]
+
+
+@pytest.mark.parametrize("key", ["attention_bias", "mlp_bias"])
+@pytest.mark.parametrize("value", ["false", 1, {}])
+def test_a_flag_that_is_none_is_refused_with_its_value(folder: Path, key: str, value: Any) -> None:
+    assert f"{key} is {value!r}" in refused(folder, **{key: value})["gguf.config"]
+
+
+@pytest.mark.parametrize("value", ["128", 0, 12.5, True])
+def test_a_window_that_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
+    folder = tmp_path / "m"
+    llama(folder, 300, eos=2, mistral=True, sliding_window=None)
+    found = refused(folder, sliding_window=value, use_sliding_window=False)
+    assert f"sliding_window is {value!r}" in found["gguf.config"]

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf import GGUFReader, GGUFWriter
+from gguf import GGUFReader, GGUFWriter, LlamaFileType
 from safetensors.numpy import load_file, save_file
 
 from localtune.errors import InputError, LocaltuneError, MachineError, ResourceError
 from localtune.export import gguf_file
-from localtune.export.gguf_file import ENCODINGS, PROOF, PROOF_ROOM, set_string, size_estimate
+from localtune.export.gguf_file import ENCODINGS, PROOF, PROOF_ROOM, set_string, write_gguf
+from localtune.export.identity import identify
 from localtune.export.pretokenizers import QWEN2
 from localtune.export.read import read_gguf
 from localtune.model import weights
 from tests.material import material
-from tests.unit.export.tiny import byte_level, exported, llama, opened, save_tokenizer, split_by, write_gguf_of
+from tests.unit.export.tiny import byte_level, exported, llama, prepared, save_tokenizer, split_by, write_gguf_of
 
 
 @pytest.fixture
@@ -69,13 +70,6 @@ def test_blocks_of_any_size_give_the_same_file(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(weights, "BLOCK", 700)
     monkeypatch.setattr(gguf_file, "BLOCK", 700)
     assert exported(folder, encoding).read_bytes() == whole
-
-
-@pytest.mark.parametrize("encoding", list(ENCODINGS))
-def test_the_size_is_known_beforehand(folder: Path, encoding: str) -> None:
-    model, _ = opened(folder)
-    size, vocabulary = exported(folder, encoding).stat().st_size, (folder / "tokenizer.json").stat().st_size
-    assert abs(size_estimate(model, encoding) - size) < 0.01 * size + vocabulary
 
 
 def test_bfloat16_weights_are_written_as_they_are(folder: Path) -> None:
@@ -131,6 +125,75 @@ def test_a_full_disk_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatc
     error = failing(folder, "F32")
     assert isinstance(error, ResourceError)
     assert error.problems[0].code == "gguf.disk-full"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.EFBIG, "gguf.file-size"),
+        (errno.EIO, "gguf.unwritable"),
+        (getattr(errno, "EDQUOT", errno.ENOSPC), "gguf.disk-full"),
+    ],
+)
+def test_what_the_system_refuses_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: str) -> None:
+    def refuse(self: GGUFWriter) -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(GGUFWriter, "write_ti_data_to_file", refuse)
+    assert failing(folder, "F32").problems[0].code == code
+
+
+def test_a_file_larger_than_the_system_allows_is_refused(folder: Path) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        assert failing(folder, "F32").problems[0].code == "gguf.file-size"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_cannot_even_be_tidied_is_told_all_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(self: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(MachineError, match=r"gguf\.unwritable"):
+        write_gguf_of(folder, folder / "none" / "m.gguf", "F32")
+
+
+def test_a_name_too_long_is_one_line(folder: Path) -> None:
+    with pytest.raises(MachineError, match=r"gguf\.unwritable.*name too long"):
+        write_gguf_of(folder, folder.parent / ("n" * 300 + ".gguf"), "F32")
+
+
+def test_weights_that_vanish_are_named_and_not_the_target(folder: Path) -> None:
+    ready, path = prepared(folder, "F32"), folder.parent / "target" / "m.gguf"
+    path.parent.mkdir()
+    (folder / "model.safetensors").unlink()
+    identity = identify(ready.model, finetune="", base=None, revision=None, lineage={})
+    with pytest.raises(InputError) as caught:
+        write_gguf(ready, path, "F32", identity)
+    problem = caught.value.problems[0]
+    assert problem.code == "gguf.source"
+    assert problem.where == str(folder / "model.safetensors")
+    assert "target" not in str(problem)
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind"),
+    [
+        ("F32", LlamaFileType.ALL_F32),
+        ("F16", LlamaFileType.MOSTLY_F16),
+        ("BF16", LlamaFileType.MOSTLY_BF16),
+        ("Q8_0", LlamaFileType.MOSTLY_Q8_0),
+    ],
+)
+def test_the_file_says_its_encoding(folder: Path, encoding: str, kind: int) -> None:
+    summary = read_gguf(exported(folder, encoding))
+    assert summary.metadata["general.file_type"] == kind
+    assert {tensor.kind for tensor in summary.tensors if tensor.name == "output.weight"} == {encoding}
 
 
 def test_a_folder_that_is_not_there_is_one_line(folder: Path) -> None:

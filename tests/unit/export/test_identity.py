@@ -1,6 +1,5 @@
 """What a file calls itself."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +49,45 @@ def test_a_size_the_name_lacks_is_counted(model: ModelFiles) -> None:
 
 
 def test_a_relative_folder_is_no_hub_id(model: ModelFiles) -> None:
-    assert "general.base_model.0.repo_url" not in named(model, "recipes/model").metadata()
+    there = replace(model, folder=Path("/somewhere/recipes/chatty"))
+    keys = named(there, "recipes/chatty").metadata()
+    assert keys["general.base_model.0.name"] == "chatty"
+    assert "general.base_model.0.repo_url" not in keys
+    assert "general.base_model.0.repo_url" in named(model, "recipes/chatty").metadata()
+
+
+def as_it_is(model: ModelFiles, name: str, parameters: int) -> Identity:
+    given = replace(of_size(model, parameters), name=name)
+    return identify(given, finetune="", base=None, revision=None, lineage={})
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "file"),
+    [
+        ("Qwen/Qwen2.5-0.5B-Instruct", 494_000_000, "Qwen2.5-0.5B-Instruct-v1.0-Q8_0.gguf"),
+        ("Qwen/Qwen2.5-0.5B-Instruct@refs/pr/7", 494_000_000, "Qwen2.5-0.5B-Instruct-v1.0-Q8_0.gguf"),
+        ("mistralai/Mistral-7B-Instruct-v0.3", 7_250_000_000, "Mistral-7B-Instruct-v0.3-Q8_0.gguf"),
+        ("org/model", 494_000_000, "model-494M-v1.0-Q8_0.gguf"),
+        ("/home/somebody/chatty/fused", 494_000_000, "chatty-494M-v1.0-Q8_0.gguf"),
+    ],
+)
+def test_a_model_as_it_is_keeps_its_name(model: ModelFiles, name: str, parameters: int, file: str) -> None:
+    identity = as_it_is(model, name, parameters)
+    assert file_name(identity, "Q8_0") == file
+    keys = identity.metadata()
+    assert not any(key.startswith("general.base_model") for key in keys)
+    assert not any("somebody" in str(value) or "refs" in str(value) for value in keys.values())
+
+
+def test_a_version_of_its_own_is_shown(model: ModelFiles) -> None:
+    keys = as_it_is(model, "mistralai/Mistral-7B-Instruct-v0.3", 7_250_000_000).metadata()
+    assert keys["general.name"] == "Mistral 7B Instruct v0.3"
+    assert (keys["general.finetune"], keys["general.version"]) == ("Instruct", "v0.3")
+
+
+def test_a_folder_named_in_bytes_that_are_no_text_can_be_written(model: ModelFiles) -> None:
+    keys = named(model, "/models/m\udcff").metadata()
+    assert keys["general.base_model.0.name"] == "m?"
 
 
 def test_licence_and_languages_come_from_the_readme(model: ModelFiles) -> None:
@@ -62,13 +99,12 @@ def test_licence_and_languages_come_from_the_readme(model: ModelFiles) -> None:
     assert identity.tags == ("chat", "text-generation")
 
 
-@given(content=st.binary(max_size=300))
-def test_no_readme_stops_an_export(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
-    from localtune.export.identity import _readme
-
-    path = tmp_path_factory.mktemp("card") / "README.md"
-    path.write_bytes(b"---\n" + content)
-    assert all(isinstance(value, str) for values in _readme(path).values() for value in values)
+def test_a_licence_of_its_own_is_named(model: ModelFiles) -> None:
+    card = '\ufeff---\nlicense: "other" # see below\nlicense_name: llama3\nlicense_link: LICENSE\n---\n'
+    (model.folder / "README.md").write_text(card, "utf-8")
+    keys = named(model, None).metadata()
+    assert keys["general.license"] == "other"
+    assert (keys["general.license.name"], keys["general.license.link"]) == ("llama3", "LICENSE")
 
 
 def test_sampling_is_what_the_model_states(model: ModelFiles) -> None:
@@ -81,10 +117,27 @@ def test_sampling_is_what_the_model_states(model: ModelFiles) -> None:
     assert named(model, None).sampling == {}
 
 
-@given(st.text(max_size=120), st.text(max_size=120))
-def test_file_names_are_plain(basename: str, finetune: str) -> None:
-    name = file_name(Identity(basename[:80], "1B", finetune, "v1.0"), "F16")
-    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.gguf|[_][A-Za-z0-9._-]{0,199}\.gguf", name)
+@given(st.text(max_size=120), st.text(max_size=120), st.text(max_size=30))
+def test_file_names_are_plain(basename: str, finetune: str, version: str) -> None:
+    name = file_name(Identity(basename[:80], "1B", finetune, version), "F16")
+    assert len(name.encode()) <= 200
+    assert name.endswith("F16.gguf")
+    assert not set(name) & set('<>:"/\\|?* ')
+    assert name[0] not in ".-"
+    assert name.isprintable()
+
+
+@pytest.mark.parametrize("device", ["CON", "nul", "com1", "COM¹", "aux"])
+def test_no_file_is_a_device_of_windows(device: str) -> None:
+    assert file_name(Identity(f"{device}.x", "1B", "", "v1.0"), "F16").startswith("model-")
+    assert file_name(Identity(device, "1B", "", "v1.0"), "F16") == f"{device}-1B-v1.0-F16.gguf"
+
+
+def test_names_of_any_script_stay_apart(model: ModelFiles) -> None:
+    tasks = ("내 모델", "네 모델", "日本語", "日本", "हिन्दी", "हिन्द", "Été", "E\u0301te\u0301")
+    names = {file_name(named(model, None, finetune=task), "F16") for task in tasks}
+    assert len(names) == len(tasks) - 1  # an accent is the same however it is written
+    assert any("내-모델" in name for name in names)
 
 
 def test_names_that_steer_llama_cpp_are_written_apart() -> None:

@@ -72,6 +72,9 @@ def test_a_known_pattern_in_another_order_or_with_a_step_more_is_refused() -> No
         pre_tokenizers.Split(Regex(QWEN2), behavior="removed"),
         pre_tokenizers.Split(Regex(QWEN2), behavior="isolated", invert=True),
         pre_tokenizers.Whitespace(),
+        pre_tokenizers.Sequence(
+            [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False), split_by(QWEN2)]
+        ),  # patterns that see bytes
     ):
         with pytest.raises(InputError):
             pre_tokenizer(state_of(pre))

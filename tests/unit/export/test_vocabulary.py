@@ -9,7 +9,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 
 from localtune.data.template import ChatTemplate
 from localtune.errors import InputError
-from localtune.export import check_exportable, notes
+from localtune.export import prepare
 from localtune.export.pretokenizers import QWEN2
 from localtune.export.vocabulary import read_vocabulary
 from localtune.model import ModelFiles
@@ -26,7 +26,10 @@ from tests.unit.export.tiny import (
     hard_texts,
     llama,
     model_of,
+    notes,
     opened,
+    prepared,
+    refused,
     save_tokenizer,
     split_by,
     write_gguf_of,
@@ -68,7 +71,7 @@ def test_tokens_that_swallow_blanks_are_refused_in_a_template_and_noted_elsewher
     tokenizer = byte_level(split_by(QWEN2), size=400)
     added(tokenizer, "<|x|>", special=True, rstrip=True)
     folder = model_of(tmp_path / "m", tokenizer)
-    assert any("<|x|>" in note for note in notes(*opened(folder)))
+    assert any("<|x|>" in note for note in notes(folder))
     save_tokenizer(folder, tokenizer, chat_template=CHATML + "<|x|>")
     assert codes(folder) == ["gguf.tokenizer"]
 
@@ -81,13 +84,13 @@ def test_generation_stops_at_every_id_of_the_model(tmp_path: Path) -> None:
     with Served(exported(folder)) as served:
         assert [served.stop([300], i) for i in (0, 2, a, b, c)] == ["eos"] * 5
         assert [served.stop([300], i) for i in (1, 300)] == ["limit"] * 2
-    assert any("ends an answer" in note for note in notes(*opened(folder)))
+    assert any("ends an answer" in note for note in notes(folder))
 
 
 def test_what_a_file_has_no_room_for_is_noted(tmp_path: Path) -> None:
     tokenizer = byte_level(split_by(QWEN2), size=400)
     folder = model_of(tmp_path / "m", tokenizer, eos=[301, 302, 303, 304])
-    assert [note for note in notes(*opened(folder)) if "does not stop at" in note] != []
+    assert [note for note in notes(folder) if "does not stop at" in note] != []
     with Served(exported(folder)) as served:
         assert [served.stop([300], i) for i in (301, 302, 303, 304)] == ["eos", "eos", "eos", "limit"]
 
@@ -166,7 +169,7 @@ def test_other_models_and_normalizers_are_refused(tmp_path: Path) -> None:
     assert codes(model_of(tmp_path / "l", lower)) == ["gguf.tokenizer"]
     composed = byte_level(split_by(QWEN2), size=400)
     composed.normalizer = normalizers.NFC()
-    assert any("NFC" in note for note in notes(*opened(model_of(tmp_path / "n", composed))))
+    assert any("NFC" in note for note in notes(model_of(tmp_path / "n", composed)))
 
 
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
@@ -177,9 +180,62 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     config["hidden_act"] = "gelu"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError) as caught:
-        check_exportable(*opened(folder), ["F16", "Q3_K"])
+        prepared(folder, "F16", "Q3_K")
     found = [problem.code for problem in caught.value.problems]
     assert found == ["gguf.activation", "gguf.pre-tokenizer", "gguf.tokenizer", "gguf.encoding"]
+
+
+def edited(folder: Path, change: Any) -> Path:
+    """The model with a changed tokenizer.json."""
+    path = folder / "tokenizer.json"
+    state = json.loads(path.read_text("utf-8"))
+    change(state)
+    path.write_text(json.dumps(state), "utf-8")
+    return folder
+
+
+def entry(number: int, text: str, **flags: bool) -> dict[str, Any]:
+    flags = dict.fromkeys(("special", "normalized", "single_word", "lstrip", "rstrip"), False) | flags
+    return {"id": number, "content": text, **flags}
+
+
+@pytest.mark.parametrize(("number", "text"), [(450, "<think>"), (350, "<think>"), (400, "a")])
+def test_an_added_token_that_gets_another_id_is_refused(tmp_path: Path, number: int, text: str) -> None:
+    folder = model_of(tmp_path / "m", byte_level(split_by(QWEN2), size=400), rows=60)
+    edited(folder, lambda state: state["added_tokens"].append(entry(number, text)))
+    assert f"{text!r} (stated {number}, read" in refused(folder)["gguf.tokenizer"]
+
+
+def test_fillers_are_called_like_no_token(tmp_path: Path) -> None:
+    tokenizer = byte_level(split_by(QWEN2), size=400)
+    added(tokenizer, "[PAD402]", "[PAD402]_")
+    folder = model_of(tmp_path / "m", tokenizer, rows=3)
+    tokens = read_vocabulary(*opened(folder)).metadata()["tokenizer.ggml.tokens"]
+    assert tokens[400:] == ["[PAD402]", "[PAD402]_", "[PAD402]__", "[PAD403]", "[PAD404]"]
+    with Served(exported(folder)) as served:
+        assert served.ids("[PAD402]") == [400]
+
+
+def test_two_tokens_of_one_text_are_refused(tmp_path: Path) -> None:
+    folder = model_of(tmp_path / "m", byte_level(split_by(QWEN2), size=400), rows=1)
+    edited(folder, lambda state: state["model"]["vocab"].update({"<|im_end|>": 400}))
+    assert "'<|im_end|>'" in refused(folder)["gguf.vocabulary"]
+
+
+@pytest.mark.parametrize(("steps", "noted"), [([], False), ([normalizers.NFC()], True)])
+def test_normalizers_in_a_sequence_are_those_alone(tmp_path: Path, steps: list[Any], noted: bool) -> None:
+    tokenizer = byte_level(split_by(QWEN2), size=400)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Sequence(steps)])
+    folder = model_of(tmp_path / "m", tokenizer)
+    assert any("NFC" in note for note in notes(folder)) is noted
+    with Served(exported(folder)) as served:
+        assert [served.ids(text) for text in TEXTS[2:]] == [tokenizer.encode(text).ids for text in TEXTS[2:]]
+
+
+def test_the_tokenizer_is_read_once(tmp_path: Path) -> None:
+    model, tokenizer = opened(model_of(tmp_path / "m", byte_level(split_by(QWEN2), size=400)))
+    (tmp_path / "m" / "tokenizer.json").unlink()
+    assert prepare(model, tokenizer, ["F32"]).vocabulary.rows == 400
 
 
 def paired(tmp_path: Path, name: str, rows: int = 0) -> tuple[Path, Tokenizer, ModelFiles]:
@@ -220,8 +276,8 @@ def test_real_tokenizers_read_hard_texts_alike(tmp_path: Path, name: str, rows: 
 @pytest.mark.material
 def test_the_vocabulary_of_stories260k_is_the_references(tmp_path: Path) -> None:
     folder = material("model-stories260K")
-    model, tokenizer = opened(folder)
-    assert notes(model, tokenizer) == ()
+    _, tokenizer = opened(folder)
+    assert notes(folder) == ()
     assert set(CONTROL).isdisjoint(tokenizer.names.values())
     texts = hard_texts(material("gguf-vocab"))
     with Served(write_gguf_of(folder, tmp_path / "m.gguf", "F32")) as served:

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from localtune.data.tokenizer import Tokenizer as OurTokenizer
 from localtune.errors import InputError
-from localtune.export import check_exportable
+from localtune.export import Exportable, prepare
 from localtune.export.gguf_file import write_gguf
 from localtune.export.identity import identify
 from localtune.model import ModelFiles, resolve
@@ -114,10 +114,32 @@ def exported(folder: Path, encoding: str = "F32") -> Path:
 
 def write_gguf_of(folder: Path, path: Path, encoding: str, lineage: Mapping[str, str] | None = None) -> Path:
     """The folder's model as the GGUF `path`."""
-    model, tokenizer = opened(folder)
-    identity = identify(model, finetune="test", base=None, revision=None, lineage=lineage or {})
-    write_gguf(model, tokenizer, path, encoding, identity)
+    ready = prepared(folder, encoding)
+    identity = identify(ready.model, finetune="test", base=folder.name, revision=None, lineage=lineage or {})
+    write_gguf(ready, path, encoding, identity)
     return path
+
+
+def prepared(folder: Path, *encodings: str) -> Exportable:
+    """The folder's model, checked."""
+    return prepare(*opened(folder), encodings)
+
+
+def notes(folder: Path) -> tuple[str, ...]:
+    """Where llama.cpp differs from the folder's tokenizer."""
+    return prepared(folder).notes
+
+
+def refused(folder: Path, *encodings: str) -> dict[str, str]:
+    """Code -> sentence of everything that keeps the model from being exported."""
+    with pytest.raises(InputError) as caught:
+        prepared(folder, *encodings)
+    return {problem.code: problem.what for problem in caught.value.problems}
+
+
+def changed(path: Path, **keys: Any) -> None:
+    """Set keys of the JSON object in `path`."""
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | keys), "utf-8")
 
 
 def model_of(folder: Path, tokenizer: Tokenizer, *, rows: int = 0, eos: int | list[int] = 2, **config: Any) -> Path:
@@ -130,7 +152,7 @@ def model_of(folder: Path, tokenizer: Tokenizer, *, rows: int = 0, eos: int | li
 def codes(folder: Path) -> list[str]:
     """Codes of everything that keeps the model from being exported."""
     with pytest.raises(InputError) as caught:
-        check_exportable(*opened(folder), ["F32"])
+        prepared(folder, "F32")
     return [problem.code for problem in caught.value.problems]
 
 

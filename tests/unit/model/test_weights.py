@@ -72,6 +72,14 @@ def test_values_are_rounded_as_torch_rounds_them_and_never_to_infinity(dtype: st
     np.testing.assert_array_equal(np.isnan(decode(encode(kept, dtype), dtype)), np.isnan(kept))
 
 
+@pytest.mark.parametrize(("dtype", "fix"), [("F16", "bfloat16 or float32"), ("BF16", "float32")])
+def test_a_value_that_is_too_large_is_told_with_its_tensor_and_a_type_that_holds_it(dtype: str, fix: str) -> None:
+    with pytest.raises(InputError) as caught:
+        encode(np.array([1, -3.4e38], np.float32), dtype, "x.weight")
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.fix) == ("x.weight", f"use a {fix} copy of the base")
+
+
 def test_halfway_goes_to_even() -> None:
     halfway = np.array([0x3F808000, 0x3F818000, 0x3F808001, 0xBF818000], np.uint32).view(np.float32)
     assert [hex(bits) for bits in encode(halfway, "BF16")] == ["0x3f80", "0x3f82", "0x3f81", "0xbf82"]

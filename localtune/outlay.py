@@ -20,7 +20,7 @@ SMALL = 500_000_000
 """Weights up to which the conversion is tried in F32; F16 beyond."""
 BUDGET, FEWEST, PROMPTS, ANSWER = 30.0, 32, 4, 128
 """Seconds for the positions of one file, positions that are compared in any case, answers and their tokens at most."""
-START, POSITION, READING = 2.0, 0.003, 1e10
+START, POSITION, READING = 1.0, 0.002, 1e10
 """Seconds to open a file and per position; bytes of weights that pass per second, once for each token."""
 
 

@@ -17,7 +17,7 @@ from localtune.errors import InputError, LocaltuneError, MachineError, Problem, 
 
 _ERROR = re.compile(r"^[\d.]+ E +(?:[a-z]+ +)?\w+: (?:error loading model: )?(?P<said>.*)$")
 _SAYS_NOTHING = re.compile("failed to load model|trying to fit params|exiting due to")
-PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """OpenMP's threads spin while they wait; beside other work on two cores, 40 tokens took 25 s instead of 0.04 s."""
 SILENCE = 600.0
 """Seconds without a byte after which llama.cpp hangs. The slowest honest work between two bytes is 2,048 tokens read in

@@ -71,6 +71,17 @@ def from_tops(tops: Sequence[tuple[Ints, Floats]], following: Ints) -> Distribut
     return Distributions(ids, logprobs, after)
 
 
+def together(parts: Sequence[Distributions]) -> Distributions:
+    """The positions of all `parts` in order; without a part there is no position."""
+    if not parts:
+        return Distributions(np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+    return Distributions(
+        np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.logprobs for part in parts]),
+        np.concatenate([part.following for part in parts]),
+    )
+
+
 def divergence(p: Distributions, q: Distributions) -> npt.NDArray[np.float64]:
     """KL(p || q) at each position, float64 [P]: sum of p log(p / q) over common tokens and the rest.
 

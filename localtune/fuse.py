@@ -165,10 +165,12 @@ class _Change:
         for start in range(0, weight.size, _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             before, delta = weight.reshape(-1)[part].astype(np.float64), fused.reshape(-1)[part].astype(np.float64)
-            delta -= before
+            with np.errstate(invalid="ignore"):  # what is not finite shows in the sums
+                delta -= before
             self.size += float(np.vdot(before, before))
             self.intended += float(np.vdot(delta, delta))
-            np.subtract(rounded.reshape(-1)[part], before, out=before)
+            with np.errstate(invalid="ignore"):
+                np.subtract(rounded.reshape(-1)[part], before, out=before)
             self.survived += float(np.vdot(before, delta))
 
 

@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from localtune.adapter import Full
 from localtune.backend import Sampling, Session, load_backend
 from localtune.batch import Ints, Segment
-from localtune.distribution import Distributions, from_logits
+from localtune.distribution import Distributions, from_logits, together
 from localtune.errors import InputError, Problem
 from localtune.job import Job
 from localtune.outlay import ANSWER, PROMPTS
@@ -111,11 +111,7 @@ def listen(
         check()
         at = places.at[places.row == i]
         parts.append(from_logits(session.logits(tokens.tolist(), at.tolist(), adapter=adapter), tokens[at + 1]))
-    return Distributions(
-        np.concatenate([part.ids for part in parts]),
-        np.concatenate([part.logprobs for part in parts]),
-        np.concatenate([part.following for part in parts]),
-    )
+    return together(parts)
 
 
 def ask(

@@ -140,7 +140,7 @@ class ExportSettings(_Section):
     """What is made of the result."""
 
     gguf: list[Literal["F32", "F16", "BF16", "Q8_0"]] = Field(
-        default_factory=list, max_length=4, description="GGUF files to make and prove after training, such as [Q8_0]."
+        default_factory=list, max_length=4, description="GGUF files written and proven after training, such as [Q8_0]."
     )
 
 

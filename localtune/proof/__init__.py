@@ -122,4 +122,8 @@ def _finite(losses: dict[str, float]) -> dict[str, float]:
 
 def _context(reference: Reference) -> int:
     lengths = [len(tokens) for tokens in (*reference.places.rows, *(p.tokens for p in reference.prompts))]
-    return max(lengths) + BESIDE + int(np.max([len(ids) for said in reference.answers.values() for ids in said] or [0]))
+    return (
+        max(lengths, default=0)
+        + BESIDE
+        + int(np.max([len(ids) for said in reference.answers.values() for ids in said] or [0]))
+    )

@@ -20,6 +20,9 @@ from localtune.proof.strings import CONVERSATIONS, HARD
 from localtune.reference import Reference
 
 
+NOTHING = "no row has two tokens, so there is no position to compare at"
+
+
 @dataclass(frozen=True)
 class Check:
     """One comparison."""
@@ -87,7 +90,7 @@ def stop(server: LlamaServer, tokenizer: Tokenizer, reference: Reference, answer
     if not reference.stops:
         return Check("stop", None, "the model names no token that ends an answer")
     said = reference.answers.get(who, ())
-    prompt = next((p.tokens.tolist() for p in reference.prompts), reference.places.rows[0][:1].tolist())
+    prompt = next((p.tokens.tolist() for p in reference.prompts), [reference.stops[0]])
     deaf = [token for token in reference.stops if not server.stops_at(prompt, token)]
     ended = [i for i, ids in enumerate(said) if len(ids) and ids[-1] in reference.stops]
     needed = [t for t in deaf if t == tokenizer.eos_id or any(t == said[i][-1] for i in ended)]
@@ -110,6 +113,8 @@ def file(reference: Reference, heard: Distributions, encoding: str) -> Check:
     """The file says what the weights it was made of say."""
     who = "weights" if "weights" in reference.said else "tuned"
     computed = reference.computed[who]
+    if not len(heard.ids):
+        return Check("file", None, NOTHING)
     if who == "tuned" and computed != "float32":
         return Check("file", None, f"the weights could not be computed here, and training was in {computed}")
     gate = file_gate(encoding, computed)
@@ -130,6 +135,8 @@ def training(reference: Reference, heard: Distributions, allowance: float = 0.0)
     """
     tuned, base = reference.said["tuned"], reference.said["base"]
     start = reference.said.get("original", base)
+    if not len(heard.ids):
+        return Check("training", None, NOTHING)
     if broken := _not_finite("training", tuned, base, start, heard):
         return broken
     figures = compared(tuned, heard)

@@ -9,7 +9,7 @@ import pytest
 
 from localtune.batch import Floats, Ints, Segment
 from localtune.data.tokenizer import Tokenizer
-from localtune.distribution import Distributions
+from localtune.distribution import Distributions, together
 from localtune.places import places_in
 from localtune.proof import Proof, checks
 from localtune.reference import Prompt, Reference
@@ -92,6 +92,13 @@ def test_a_file_is_held_to_the_limits_of_its_encoding() -> None:
     assert checks.file(reference, near, "F32").passed is True
     assert checks.file(reference, further, "F32").passed is False
     assert checks.file(reference, further, "Q8_0").passed is True
+
+
+def test_rows_without_a_position_are_nothing_to_compare() -> None:
+    nothing = together([])
+    reference = _reference(base=nothing, tuned=nothing, weights=nothing)
+    assert checks.file(reference, nothing, "F16").passed is None
+    assert checks.training(reference, nothing).passed is None
 
 
 def test_without_computed_weights_a_file_of_a_quantised_training_is_not_compared() -> None:

@@ -19,7 +19,6 @@ from localtune.proof.gates import CARRIED, UNCERTAIN, file_gate, training_limit
 from localtune.proof.strings import CONVERSATIONS, HARD
 from localtune.reference import Reference
 
-
 NOTHING = "no row has two tokens, so there is no position to compare at"
 
 

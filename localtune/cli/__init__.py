@@ -44,7 +44,7 @@ SUMMARIES = {
     "chat": "Talk to a run, a GGUF file or a model folder.",
     "recipes": "List and show the recipes that come with localtune.",
     "schema": "JSON Schema of a recipe, for editors.",
-    "doctor": "Say what is installed and what is missing, with the command that mends it.",
+    "doctor": "Say what is installed and missing here, and how to mend it.",
 }
 
 

@@ -155,6 +155,8 @@ def _converse(talk: Talk) -> None:
         try:
             text = input("> " if terminal else "")
         except EOFError:
+            if terminal:
+                _tell("")  # the shell's prompt begins on a line of its own
             return
         except KeyboardInterrupt:
             _tell("")

@@ -43,7 +43,9 @@ def exact_encoding(model: ModelFiles) -> str:
 def product_items(model: ModelFiles, trainable: Trainable, encodings: Sequence[str]) -> Iterator[Item]:
     """Disk of each product that stays."""
     if encodings and not isinstance(trainable, Full):
-        yield Item("fused", model.size, f"{model.parameters:,} weights x {BYTES[model.config.dtype]} bytes")
+        kept = BYTES[model.config.dtype]
+        why = f"{model.parameters:,} weights x 4 bytes at most; {kept} where that keeps what training changed"
+        yield Item("fused", 4 * model.parameters, why)
     for encoding in encodings:
         each = GGUF_BYTES[encoding]
         yield Item(encoding, round(model.parameters * each), f"{model.parameters:,} weights x {each:.4g} bytes")

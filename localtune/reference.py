@@ -47,8 +47,8 @@ class Prompt:
 class Reference:
     """What was said at the places and to the prompts, by name of who said it.
 
-    tuned, base: the session that trained, with and without its adapter. weights: what a product is made of, and
-    original: the base's own weights where the base trained quantised; both computed later, in float32 if possible.
+    tuned, base: the session that trained, with and without its adapter. Computed later, in float32 if possible:
+    expected, original: the base's own weights with and without the adapter; weights: what a product is made of.
     """
 
     places: Places

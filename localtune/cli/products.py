@@ -13,13 +13,14 @@ from localtune.cli.show import event_lines
 from localtune.errors import InputError, Problem
 from localtune.events import Event, Proof
 from localtune.events import to_json as event_json
-from localtune.job import read_job
+from localtune.job import Job, read_job
 from localtune.memory import readable
 from localtune.model import resolve
 from localtune.products.fused import fuse_run, fused_adapter
 from localtune.products.gguf import export, export_run
 from localtune.products.source import of_folder
 from localtune.runs.files import folder_size
+from localtune.runs.folder import ALIVE
 from localtune.runs.store import find_run
 from localtune.settings import ExportSettings
 
@@ -39,7 +40,7 @@ def fuse(name: str, model: str | None, output: str | None, no_proof: bool, as_js
         folder = _shown(_fusing(Path(name), model, _path(output)), as_json)
         again = str(folder)
     else:
-        job = read_job(find_run(name))
+        job = _ended(name)
         folder = _shown(fuse_run(job, _path(output), check=not no_proof), as_json)
         again = job.run.name
     if not as_json:
@@ -75,7 +76,17 @@ def _exporting(name: str, encodings: list[str], output: Path | None, check: bool
     if (Path(name) / "config.json").is_file():
         source = yield from of_folder(name, output or Path.cwd() / "export", check=check)
         return (yield from export(source, encodings))
-    return (yield from export_run(read_job(find_run(name)), encodings, output, check=check))
+    return (yield from export_run(_ended(name), encodings, output, check=check))
+
+
+def _ended(name: str) -> Job:
+    """The job of a run that nobody works on any more."""
+    run = find_run(name)
+    if run.status().state in ALIVE:
+        raise InputError(
+            Problem("run.training", "this run is not over yet", run.name, fix=f"localtune tail {run.name}")
+        )
+    return read_job(run)
 
 
 def _encodings(text: str) -> list[str]:

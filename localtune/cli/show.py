@@ -101,7 +101,9 @@ def _evaluation_line(event: Evaluation) -> str:
 
 def _proof_lines(event: Proof) -> Iterator[str]:
     """The proof as a table: what was compared, ok or FAILED, and the losses beside each other."""
-    yield f"proof of {safe(event.product)}: {'passed' if event.passed else 'FAILED'} in {duration(event.seconds)}"
+    open_ = ", ".join(check["name"] for check in event.checks if check["passed"] is None)
+    verdict = "FAILED" if not event.passed else f"passed, but for {open_}" if open_ else "passed"
+    yield f"proof of {safe(event.product)}: {verdict} in {duration(event.seconds)}"
     for check in event.checks:
         yield f"  {check['name']:<9} {VERDICTS[check['passed']]:<6}  {safe(str(check['text']), 400)}"
     losses = "   ".join(f"{who} {loss:.4f}" for who, loss in event.losses.items())

@@ -6,8 +6,8 @@ ends the work with `RunFailed`. What was not written here is never replaced.
 
 import errno
 import os
-import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,13 +23,21 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 @contextmanager
-def making(run: Run) -> Iterator[None]:
-    """Nobody else makes products of `run` meanwhile. Raises `InputError` when somebody does."""
-    try:
-        lock = RunLock(run.folder, PRODUCTS).__enter__()
-    except InputError:
-        what, fix = "another process is making products of this run", "wait for it to end, then try again"
-        raise InputError(Problem("run.owned", what, run.name, fix=fix)) from None
+def making(run: Run, heed: Callable[[], None] | None = None) -> Iterator[None]:
+    """Nobody else makes products of `run` meanwhile.
+
+    Raises `InputError` when somebody does; with `heed`, which may raise, it waits instead.
+    """
+    while True:
+        try:
+            lock = RunLock(run.folder, PRODUCTS).__enter__()
+            break
+        except InputError:
+            if heed is None:
+                what, fix = "another process is making products of this run", "wait for it to end, then try again"
+                raise InputError(Problem("run.owned", what, run.name, fix=fix)) from None
+            heed()
+            time.sleep(0.5)
     try:
         yield
     finally:
@@ -63,11 +71,14 @@ def name_in(path: Path, run: Run | None) -> str:
     return path.relative_to(run.folder).as_posix()
 
 
-def set_aside(product: Path, aside: Path) -> None:
-    """Rename what failed its proof to `aside`, in place of an earlier one."""
-    if aside.is_dir():
-        shutil.rmtree(aside)
-    os.replace(product, aside)
+def set_aside(product: Path, aside: Path) -> Path:
+    """Rename what failed its proof to `aside`, or a numbered name where that is taken; returns the name."""
+    free, number = aside, 1
+    while free.exists():
+        number += 1
+        free = aside.with_name(f"{number}.{aside.name}")
+    os.replace(product, free)
+    return free
 
 
 def failure(proof: Proof, aside: Path, record: Path) -> RunFailed:

@@ -2,27 +2,29 @@
 
 import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from localtune import __version__
 from localtune.adapter import WEIGHTS_FILE, Full
 from localtune.errors import InputError, Problem
 from localtune.events import Event, Phase, Product, Warn
+from localtune.events import Proof as Proved
 from localtune.fuse import Fused, fuse
 from localtune.job import Job, changes_since, unfinished
 from localtune.model import ModelFiles, resolve
 from localtune.modelcard import model_card, stated_licence
 from localtune.products import RECORD, event_of, failure, making, name_in, set_aside, writing
 from localtune.products.card import card_of
-from localtune.products.source import reference_of, with_original, with_weights
+from localtune.products.source import reference_of, with_expected, with_weights
 from localtune.proof import Proof, prove_weights
 from localtune.reference import Reference, write
 from localtune.runs.files import MANIFEST, folder_size, is_complete, new_folder, read_json, sha256, sweep, write_json
 from localtune.score import nothing_asked
 
-KEPT = 0.95
-"""Share of the intended change that must survive rounding to the base's type; float32 is written otherwise."""
+KEPT, KEPT_LEAST = 0.95, 0.5
+"""Share of the intended change that must survive rounding to the base's type, in all and in each module; float32 is
+written otherwise."""
 
 
 def fuse_run(job: Job, folder: Path | None = None, *, check: bool = True) -> Generator[Event, None, Path]:
@@ -42,66 +44,100 @@ def fused(
     target = folder or job.run.fused
     _can_be_fused(job)
     if _is_current(job, target, check):
+        yield from _kept(job, target)
         return target
-    _refuse_foreign(target)
+    yield from _make_room(job, target)
     changes_since(job)
-    reference = (yield from reference_of(job, heed)) if check else None
+    reference = None
+    if check:
+        reference = yield from with_expected((yield from reference_of(job, heed)), job, heed)
     with writing(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target.parent)
         began, proof = time.monotonic(), None
         with new_folder(target) as temporary:
-            made = yield from _fused_without_loss(job, temporary)
-            seconds = time.monotonic() - began
+            yield Phase("fusing", f"the adapter of {job.run.name} into {job.model.name}")
+            made = fuse(job.model, job.run.adapter, temporary)
+            if rounded := job.model.config.dtype != "float32":
+                made, rounded = yield from _without_loss(job, temporary, made)
             if reference is not None:
                 proof = yield from _proven(job, target, temporary, reference, heed)
+            if proof is not None and not proof.passed and rounded:
+                yield _rounding(job, "changes too much of what the model says")
+                made = _in_float32(job, temporary)
+                proof = yield from _proven(job, target, temporary, reference, heed)
+            if proof is not None:
+                yield event_of(proof)
             _describe(job, temporary, made, proof, own=target == job.run.fused)
             if proof is not None and not proof.passed:
-                aside = target.with_name(f"{target.name}.failed")
-                set_aside(temporary, aside)
+                aside = set_aside(temporary, target.with_name(f"{target.name}.failed"))
                 raise failure(proof, aside, aside / RECORD)
-    yield Product("fused", name_in(target, job.run), folder_size(target), seconds)
+    yield Product("fused", name_in(target, job.run), folder_size(target), time.monotonic() - began)
     return target
 
 
-def _fused_without_loss(job: Job, folder: Path) -> Generator[Event, None, Fused]:
-    """Fuse into the base's own type, or into float32 where too much of the change would be rounded away."""
-    yield Phase("fusing", f"the adapter of {job.run.name} into {job.model.name}")
-    made = fuse(job.model, job.run.adapter, folder)
-    if made.kept >= KEPT or job.model.config.dtype == "float32":
-        return made
-    kind = job.model.config.dtype
-    yield Warn("fuse.rounding", f"{kind} would keep {made.kept:.0%} of what training changed: written in float32")
+def _without_loss(job: Job, folder: Path, made: Fused) -> Generator[Event, None, tuple[Fused, bool]]:
+    """`made`, or one in float32 where the base's type rounds too much of the change away; whether it is rounded."""
+    if abs(made.kept - 1) <= 1 - KEPT and made.kept_least[1] >= KEPT_LEAST:
+        return made, True
+    yield _rounding(job, f"would keep {made.kept:.0%} of what training changed")
+    return _in_float32(job, folder), False
+
+
+def _rounding(job: Job, what: str) -> Warn:
+    return Warn("fuse.rounding", f"{job.model.config.dtype} {what}: written in float32")
+
+
+def _in_float32(job: Job, folder: Path) -> Fused:
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return fuse(job.model, job.run.adapter, folder, dtype="float32")
 
 
 def _proven(
-    job: Job, target: Path, folder: Path, reference: Reference, heed: Callable[[], None]
+    job: Job, target: Path, folder: Path, reference: Reference | None, heed: Callable[[], None]
 ) -> Generator[Event, None, Proof | None]:
     """The proof, and in the run's folder what the weights say; None where nothing here computes them."""
+    if reference is None:
+        return None
     yield Phase("proving", f"the fused weights at {len(reference.places.row)} positions")
     began, backend = time.monotonic(), job.plan.device.backend
     model = resolve(str(folder), folder, offline=True)
-    if job.plan.precision.storage in ("nf4", "int8"):
-        reference = yield from with_original(reference, job.model, backend, heed)
     reference = yield from with_weights(reference, model, backend, heed)
     if "weights" not in reference.said:
         return None
     if target == job.run.fused:
         write(reference, job.run.weights)
-    proof = prove_weights(target.name, reference, began)
-    yield event_of(proof)
-    return proof
+    return prove_weights(target.name, reference, began, rounded=model.config.dtype != "float32")
 
 
 def _describe(job: Job, folder: Path, made: Fused, proof: Proof | None, *, own: bool) -> None:
     """Write the card and the record into the folder."""
     (folder / "README.md").write_text(card_of(job, proof), encoding="utf-8")
     known = sha256(job.run.weights) if own and proof is not None else ""
-    head = {"adapter": _adapter(job), "kept": made.kept, "modules": list(made.modules), "reference": known}
+    head = {"run": job.run.name, "adapter": _adapter(job), "kept": made.kept, "modules": list(made.modules)}
+    head |= {"reference": known, "seconds": made.seconds}
     write_json(folder / RECORD, head | (proof.to_json() if proof else {"passed": None}))
+
+
+def _kept(job: Job, target: Path) -> Iterator[Event]:
+    """What is said of a product that is there already."""
+    record = read_json(target / RECORD)
+    yield Product("fused", name_in(target, job.run), folder_size(target), 0.0)
+    if record.get("passed") is not None:
+        checks = [{key: check[key] for key in ("name", "passed", "text")} for check in record["checks"]]
+        yield Proved(record["product"], record["passed"], checks, record["losses"], record["seconds"])
+
+
+def _make_room(job: Job, target: Path) -> Iterator[Event]:
+    """See that `target` may be written: what a fusion did not write is refused, in the run's own folder set aside."""
+    try:
+        _refuse_foreign(target, job.run.name)
+    except InputError as error:
+        if target != job.run.fused:
+            raise
+        aside = set_aside(target, target.with_name(f"{target.name}.changed"))
+        yield Warn("fuse.changed", f"{target.name} {error.problems[0].what}: it is kept as {aside.name}")
 
 
 def fused_adapter(adapter: Path, model: ModelFiles, folder: Path) -> Generator[Event, None, Path]:
@@ -151,16 +187,16 @@ def _is_current(job: Job, target: Path, check: bool) -> bool:
     return made.get("adapter") == _adapter(job) and (made.get("passed") is True or not check)
 
 
-def _refuse_foreign(target: Path) -> None:
-    """Raise `InputError` where `target` holds anything that was not written there by a fusion."""
+def _refuse_foreign(target: Path, run: str) -> None:
+    """Raise `InputError` where `target` holds anything that was not written there by a fusion of `run`."""
     if not target.exists() and not target.is_symlink():
         return
     if not is_complete(target, verify=True) or not (target / RECORD).is_file():
         raise _exists(target, "is there and is not, or no longer, what a fusion wrote")
     files = set(read_json(target / MANIFEST)["files"])
     more = sorted({path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()} - files)
-    if "adapter" not in read_json(target / RECORD) or [name for name in more if name != MANIFEST]:
-        raise _exists(target, "holds files that no fusion wrote")
+    if read_json(target / RECORD).get("run") != run or [name for name in more if name != MANIFEST]:
+        raise _exists(target, "holds what no fusion of this run wrote")
 
 
 def _exists(target: Path, what: str) -> InputError:

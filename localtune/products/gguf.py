@@ -32,7 +32,7 @@ def export_run(
     job: Job, encodings: Sequence[str], folder: Path | None = None, *, check: bool = True, heed: Heed = nothing_asked
 ) -> Generator[Event, None, list[Path]]:
     """The product of a run as GGUF files in `folder`, or in the run's own; an adapter is fused first."""
-    with making(job.run):
+    with making(job.run, None if heed is nothing_asked else heed):
         if isinstance(job.trainable, Full):
             weights = job.run.model
             if not is_complete(weights, verify=True):
@@ -51,6 +51,10 @@ def export(
     Raises `InputError` for what cannot be exported or would replace a foreign file, `RunFailed` for a file that fails;
     those before it stay. Where nothing can be compared the files are marked unverified, and a warning says so.
     """
+    if source.rounds_away and "BF16" in encodings:
+        text = "BF16 would round away what training changed, as in the fused model: F16 is written instead"
+        yield Warn("export.rounding", text)
+        encodings = list(dict.fromkeys("F16" if name == "BF16" else name for name in encodings))
     ready = prepare(source.model, source.tokenizer, encodings)
     names = {encoding: file_name(source.identity, encoding) for encoding in encodings}
     with writing(source.folder):
@@ -111,7 +115,6 @@ class _Work:
                 settle(temporary)
                 _record(self.source, temporary, path.name, proof)
                 os.replace(temporary, path)
-                _aside(path).unlink(missing_ok=True)
             yield Product(encoding, name_in(path, self.source.run), path.stat().st_size, seconds)
             return proof.answers if proof else ()
         finally:
@@ -131,8 +134,7 @@ class _Work:
         return proof
 
     def _rejected(self, proof: Proof, temporary: Path, path: Path) -> Exception:
-        aside = _aside(path)
-        set_aside(temporary, aside)
+        aside = set_aside(temporary, path.with_name(f"{path.stem}.failed.gguf"))
         _record(self.source, aside, aside.name, proof)
         return failure(proof, aside, self.source.folder / RECORD)
 
@@ -197,7 +199,3 @@ def _replies(source: Source, answers: Mapping[str, Sequence[Ints]]) -> Generator
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.failed.gguf")

@@ -1,19 +1,20 @@
 """What can be exported: the product of a run, or any model folder, with what is known of what it says."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from localtune import __version__
-from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Full, Nothing
-from localtune.backend import BACKENDS, MemorySpec, Precision, load_backend
+from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Full, Lora, Nothing, Trainable
+from localtune.backend import BACKENDS, MemorySpec, Precision, Session, load_backend
 from localtune.batch import Segment
 from localtune.data.conversations import Message
 from localtune.data.render import Renderer
 from localtune.data.tokenizer import Tokenizer
-from localtune.errors import InputError, MachineError, Problem, ResourceError
+from localtune.errors import InputError, LocaltuneError, MachineError, Problem, ResourceError
 from localtune.events import Event, Phase, Warn
 from localtune.export.identity import Identity, identify
 from localtune.job import Job
@@ -40,6 +41,8 @@ class Source:
     folder: Path
     """Where its GGUF files go."""
     run: Run | None = None
+    rounds_away: bool = False
+    """bfloat16 would not keep what training changed."""
 
 
 def of_run(
@@ -49,17 +52,21 @@ def of_run(
     model = resolve(str(weights), weights.parent, offline=True)
     reference = None
     if check:
-        reference = _known(job, weights) or (yield from reference_of(job, heed))
-    if reference is not None and "weights" not in reference.said:
-        reference = yield from with_weights(reference, model, job.plan.device.backend, heed)
+        reference = _known(job, weights)
+        if reference is None:
+            reference = yield from with_expected((yield from reference_of(job, heed)), job, heed)
+            reference = yield from with_weights(reference, model, job.plan.device.backend, heed)
     identity = identify(
         job.model,
         finetune=job.recipe.name or "tuned",
         base=job.model.name,
         revision=job.model.revision,
-        lineage=_lineage(job),
+        lineage=_lineage(job, model),
     )
-    return Source(model, Tokenizer(weights), reference, identity, folder or job.run.export, job.run)
+    wider = (
+        job.model.config.dtype == "bfloat16" and model.config.dtype == "float32" and not isinstance(job.trainable, Full)
+    )
+    return Source(model, Tokenizer(weights), reference, identity, folder or job.run.export, job.run, wider)
 
 
 def of_folder(name: str, folder: Path, *, check: bool = True) -> Generator[Event, None, Source]:
@@ -98,33 +105,49 @@ def with_weights(
 
     Where they cannot be computed it stays as it is, and a warning says so.
     """
-    return (yield from _with(reference, "weights", model, backend, heed))
-
-
-def with_original(
-    reference: Reference, base: ModelFiles, backend: str, heed: Callable[[], None]
-) -> Generator[Event, None, Reference]:
-    """`reference` with what the base's own weights say, where the base was quantised to train."""
-    return (yield from _with(reference, "original", base, backend, heed))
-
-
-def _with(
-    reference: Reference, who: str, model: ModelFiles, backend: str, heed: Callable[[], None]
-) -> Generator[Event, None, Reference]:
     try:
-        chosen = load_backend(backend)
-        limit = int(chosen.probe().memory_limit * 0.9)
-        precision = _exact(model, limit)
-        memory = MemorySpec(limit)
-        with chosen.open(
-            model, Nothing(), None, precision=precision, objective=None, optimizer=None, memory=memory, seed=0
-        ) as session:
+        with _computing(model, Nothing(), None, backend) as (session, computed):
             said = listen(session, reference.places, check=heed)
-            answers = ask(session, reference, check=heed) if who == "weights" else ()
+            return reference.also("weights", said, computed, ask(session, reference, check=heed))
     except (MachineError, ResourceError) as error:
-        yield Warn("proof.not-computed", f"what the {who} say is not computed here: {error.problems[0].what}")
+        yield _not_computed("the weights", error)
         return reference
-    return reference.also(who, said, precision.compute, answers)
+
+
+def with_expected(reference: Reference, job: Job, heed: Callable[[], None]) -> Generator[Event, None, Reference]:
+    """`reference` with what adapter and base say side by side, in the base's own weights and in the same arithmetic.
+
+    However the base was stored to train, this is what fused weights must say: "expected", and "original" without the
+    adapter. Nothing is added for a full fine-tune, or where it cannot be computed.
+    """
+    if not isinstance(job.trainable, Lora) or {"expected", "original"} <= reference.said.keys():
+        return reference
+    try:
+        with _computing(job.model, job.trainable, job.run.adapter, job.plan.device.backend) as (session, computed):
+            for who, adapter in (("expected", True), ("original", False)):
+                said = listen(session, reference.places, adapter=adapter, check=heed)
+                reference = reference.also(who, said, computed)
+    except (MachineError, ResourceError) as error:
+        yield _not_computed("adapter and base", error)
+    return reference
+
+
+@contextmanager
+def _computing(
+    model: ModelFiles, trainable: Trainable, adapter: Path | None, backend: str
+) -> Iterator[tuple[Session, str]]:
+    """A session that answers, and the type it computes in."""
+    chosen = load_backend(backend)
+    limit = int(chosen.probe().memory_limit * 0.9)
+    precision, memory = _exact(model, limit), MemorySpec(limit)
+    with chosen.open(
+        model, trainable, adapter, precision=precision, objective=None, optimizer=None, memory=memory, seed=0
+    ) as session:
+        yield session, precision.compute
+
+
+def _not_computed(who: str, error: LocaltuneError) -> Warn:
+    return Warn("proof.not-computed", f"what {who} say is not computed here: {error.problems[0].what}")
 
 
 def _known(job: Job, weights: Path) -> Reference | None:
@@ -155,11 +178,12 @@ def _unknown(model: ModelFiles, tokenizer: Tokenizer) -> Reference:
     return Reference(places_in(segments, model.config.context), fitting, model.stop_ids, "built-in", {}, {}, {})
 
 
-def _lineage(job: Job) -> dict[str, str]:
+def _lineage(job: Job, weights: ModelFiles) -> dict[str, str]:
     """What the file should say of where it is from."""
     full = isinstance(job.trainable, Full)
     product = job.run.model if full else job.run.adapter
-    merge = "every weight trained" if full else "adapter into the base's 16-bit weights, in float32, rounded once"
+    fused = f"adapter into the base's {job.model.config.dtype} weights, in float32, written in {weights.config.dtype}"
+    merge = "every weight trained" if full else fused
     found = {
         "version": __version__,
         "run": job.run.name,

@@ -57,9 +57,13 @@ class Proof:
         return head | rest | {"checks": [asdict(check) for check in self.checks]}
 
 
-def prove_weights(product: str, reference: Reference, began: float) -> Proof:
-    """The training half: "weights" against "tuned" of the reference. `began` is of time.monotonic."""
-    found = (checks.training(reference, reference.said["weights"]),)
+def prove_weights(product: str, reference: Reference, began: float, *, rounded: bool) -> Proof:
+    """The training half: "weights" against "expected" and "tuned" of the reference. `began` is of time.monotonic.
+
+    `rounded`: the weights are written in 16 bits.
+    """
+    weights = reference.said["weights"]
+    found = (checks.fusion(reference, rounded=rounded), checks.training(reference, weights))
     return _proof(product, found, reference, _losses(reference), began)
 
 

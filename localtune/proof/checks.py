@@ -15,7 +15,7 @@ from localtune.distribution import TOP, Distributions, agreement, carried, diver
 from localtune.errors import safe
 from localtune.llamacpp import LlamaServer
 from localtune.outlay import ANSWER
-from localtune.proof.gates import CARRIED, UNCERTAIN, file_gate, training_limit
+from localtune.proof.gates import CARRIED, UNCERTAIN, file_gate, fusion_limit, training_limit
 from localtune.proof.strings import CONVERSATIONS, HARD
 from localtune.reference import Reference
 
@@ -127,10 +127,32 @@ def file(reference: Reference, heard: Distributions, encoding: str) -> Check:
     return Check("file", passed, text, figures, look)
 
 
-def training(reference: Reference, heard: Distributions, allowance: float = 0.0) -> Check:
-    """The product carries the fine-tune, and says what the trained model said.
+def fusion(reference: Reference, *, rounded: bool) -> Check:
+    """The weights say what base and adapter say side by side, computed alike: both in the base's own weights.
 
-    `allowance` is what its encoding may differ from the weights.
+    With `rounded` the fused weights are rounded to 16 bits, which may change a little.
+    """
+    if "expected" not in reference.said:
+        return Check("fusion", None, "base and adapter could not be computed side by side here")
+    expected, weights = reference.said["expected"], reference.said["weights"]
+    if not len(weights.ids):
+        return Check("fusion", None, NOTHING)
+    if broken := _not_finite("fusion", expected, weights):
+        return broken
+    figures = compared(expected, weights)
+    exact = reference.computed["expected"] == reference.computed["weights"] == "float32"
+    moved = float(divergence(expected, reference.said["original"]).mean())
+    limit = fusion_limit(moved, rounded=rounded, exact=exact)
+    text = f"{_shown(figures)} from base and adapter side by side (limit {limit:.1e})"
+    look = "the adapter, the base it was trained on, and how they were fused"
+    return Check("fusion", figures["mean"] <= limit, text, figures | {"moved": moved, "limit": limit}, look)
+
+
+def training(reference: Reference, heard: Distributions, allowance: float = 0.0) -> Check:
+    """The product says what the trained session said, and has not lost what training changed.
+
+    `allowance` is what its encoding may differ from the weights. A base that was quantised to train differs from the
+    one the product is made of, so the distance is held to a share of what training moved, and to that difference.
     """
     tuned, base = reference.said["tuned"], reference.said["base"]
     start = reference.said.get("original", base)
@@ -140,18 +162,18 @@ def training(reference: Reference, heard: Distributions, allowance: float = 0.0)
         return broken
     figures = compared(tuned, heard)
     moved, quantised = float(divergence(tuned, base).mean()), float(divergence(base, start).mean())
-    limit = training_limit(reference.computed["tuned"], moved, quantised) + allowance
-    share, error = carried(tuned, base, heard, start)
-    figures |= {"moved": moved, "limit": limit, "carried": share}
-    text = f"{_shown(figures)} from the trained model (limit {limit:.1e}), "
-    look = "the adapter, the base it was trained on, and how they were fused"
+    types = {reference.computed["tuned"], reference.computed.get("weights", "float32")}
+    limit = max(training_limit(computed, moved, quantised) for computed in types) + allowance
+    share, error = carried(reference.said.get("expected", tuned), start, heard, start)
+    figures |= {"moved": moved, "limit": limit}
+    text = f"{_shown(figures)} from the trained session (limit {limit:.1e}), which training moved by {moved:.1e}"
+    look = "the encoding, which may be too coarse for so small a change, and the adapter"
+    if figures["mean"] > limit:
+        return Check("training", False, text, figures, look)
     if error > UNCERTAIN:
-        passed = None if figures["mean"] <= limit else False
-        return Check(
-            "training", passed, f"{text}which training moved by {moved:.1e}: too little to tell", figures, look
-        )
-    passed = figures["mean"] <= limit and abs(share - 1) <= CARRIED + 2 * error
-    return Check("training", passed, f"{text}{share:.1%} of what training changed", figures, look)
+        return Check("training", None, f"{text}: too little to tell", figures, look)
+    lost = share < CARRIED - 2 * error
+    return Check("training", not lost, f"{text}{'; most of it is lost' if lost else ''}", figures, look)
 
 
 def hear(server: LlamaServer, reference: Reference, *, cache: bool) -> Distributions:

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from localtune.distribution import Distributions, divergence, from_logits
 from localtune.errors import InputError, RunFailed
@@ -16,7 +18,8 @@ from localtune.export.read import read_gguf
 from localtune.fuse import Fused, fuse
 from localtune.job import read_job
 from localtune.products import fused as fusing
-from localtune.products import making
+from localtune.products import making, set_aside
+from localtune.products.gguf import export_run
 from localtune.reference import read
 from localtune.runs.files import is_complete, sha256
 from localtune.runs.folder import Run
@@ -109,7 +112,7 @@ def test_an_export_uses_the_fused_weights_that_are_there(run: Run, command: Comm
     done = command("export", run.name, "--gguf", "f16,F16", "--json")
     assert done.code == 0, done.err
     kinds = [json.loads(line)["type"] for line in done.out.splitlines()]
-    assert kinds.count("product") == 1
+    assert kinds.count("product") == 2  # the fused one is kept, and told with its proof
     assert (run.fused / "model.safetensors").stat().st_mtime_ns == before
     book = json.loads((run.export / "proof.json").read_text(encoding="utf-8"))
     assert sorted(entry["product"].rpartition("-")[2] for entry in book["files"].values()) == ["F16.gguf", "Q8_0.gguf"]
@@ -141,11 +144,38 @@ def test_fused_weights_without_the_adapter_are_caught_and_kept_aside(
         return replace(fuse(model, adapter, elsewhere, dtype), kept=1.0)
 
     monkeypatch.setattr(fusing, "fuse", unchanged)
-    with pytest.raises(RunFailed, match=r"proof of fused failed \(training\)") as caught:
+    with pytest.raises(RunFailed, match=r"proof of fused failed \(fusion, training\)") as caught:
         _last(fusing.fused(read_job(lost)))
     assert "the adapter, the base it was trained on" in str(caught.value)
     assert not lost.fused.exists()
     assert (lost.folder / "fused.failed" / "model.safetensors").is_file()
+
+
+BROKEN: dict[str, Callable[[str, Any], Any]] = {
+    "no value projection": lambda name, b: b * ("v_proj" not in name),
+    "no second layer": lambda name, b: b * (".layers.1." not in name),
+    "nine tenths of the scale": lambda name, b: b * 0.9,
+    "no single module": lambda name, b: b * (".layers.0.mlp.down_proj." not in name),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_fused_weights_with_a_part_of_the_adapter_are_caught(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    lost = _copy(run, "part")
+    shutil.rmtree(lost.fused)
+    tensors = load_file(lost.adapter / "adapter_model.safetensors")
+    partial = {n: BROKEN[broken](n, t) if "lora_B" in n else t for n, t in tensors.items()}
+    part = tmp_path / "part"
+    shutil.copytree(lost.adapter, part)
+    save_file({n: t.astype("float32") for n, t in partial.items()}, part / "adapter_model.safetensors")
+    monkeypatch.setattr(fusing, "fuse", lambda model, adapter, *rest, **more: fuse(model, part, *rest, **more))
+    try:
+        with pytest.raises(RunFailed, match=r"proof of fused failed \(fusion"):
+            _last(fusing.fused(read_job(lost)))
+    finally:
+        shutil.rmtree(lost.folder)
 
 
 def test_an_adapter_that_was_changed_is_fused_again(run: Run, command: Command) -> None:
@@ -174,9 +204,40 @@ def test_a_folder_that_holds_anything_else_is_never_replaced(run: Run, command: 
     edited = _copy(run, "edited")
     (edited.fused / "README.md").write_text("my own words", encoding="utf-8")
     (edited.adapter / "adapter_model.safetensors").touch()
-    with pytest.raises(InputError, match=r"fuse\.exists"):
-        _last(fusing.fused(read_job(edited)))
-    assert (edited.fused / "README.md").read_text(encoding="utf-8") == "my own words"
+    _last(fusing.fused(read_job(edited)))
+    assert is_complete(edited.fused, verify=True)
+    (aside,) = edited.folder.glob("fused.changed")
+    assert (aside / "README.md").read_text(encoding="utf-8") == "my own words"
+
+
+def test_what_failed_before_is_never_overwritten(run: Run, tmp_path: Path) -> None:
+    for name in ("x.failed", "y.failed"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "x.failed" / "thesis.txt").write_text("years", encoding="utf-8")
+    aside = set_aside(tmp_path / "y.failed", tmp_path / "x.failed")
+    assert aside != tmp_path / "x.failed"
+    assert (tmp_path / "x.failed" / "thesis.txt").is_file()
+
+
+def test_a_product_that_is_kept_is_told_with_its_proof(run: Run) -> None:
+    events = list(fusing.fused(read_job(run)))
+    assert [type(event) for event in events] == [Product, Proof]
+    assert isinstance(events[1], Proof)
+    assert events[1].passed
+
+
+def test_a_lost_record_of_the_weights_is_made_again(run: Run, tmp_path: Path) -> None:
+    lost = _copy(run, "torn")
+    os.truncate(lost.weights, 100)
+    (path,) = _last(export_run(read_job(lost), ["F16"], tmp_path))
+    assert json.loads(read_gguf(path).metadata["localtune.proof"])["checks"]["training"] is not False
+
+
+def test_another_runs_fused_model_is_not_replaced(run: Run, tmp_path: Path) -> None:
+    shutil.copytree(run.fused, tmp_path / "theirs")
+    fusing._refuse_foreign(tmp_path / "theirs", run.name)
+    with pytest.raises(InputError, match="no fusion of this run wrote"):
+        fusing._refuse_foreign(tmp_path / "theirs", "another-20260101-000000")
 
 
 def test_a_file_that_no_export_wrote_is_never_replaced(run: Run, command: Command, tmp_path: Path) -> None:

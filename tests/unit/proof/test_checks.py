@@ -48,7 +48,7 @@ def test_an_honest_product_passes() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.5, 0.8, 1.3, -1.0])
-def test_a_product_that_carries_another_share_of_the_fine_tune_fails(shift: float) -> None:
+def test_a_product_that_says_something_else_fails(shift: float) -> None:
     assert _training(_said(shift)).passed is False
 
 
@@ -60,6 +60,28 @@ def test_a_small_fine_tune_that_was_lost_fails_however_close_the_base_is(compute
     assert lost.figures["mean"] < 1e-3
     assert lost.passed is False
     assert checks.training(reference, small).passed is True
+
+
+def _fusion(heard: Distributions, moved: float = 1.0, *, rounded: bool = True) -> bool | None:
+    reference = _reference(original=_said(), expected=_said(moved), weights=heard)
+    return checks.fusion(reference, rounded=rounded).passed
+
+
+@pytest.mark.parametrize("moved", [0.02, 0.2, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9, 1.1])
+def test_fused_weights_that_carry_another_share_fail_where_nothing_is_rounded(moved: float, share: float) -> None:
+    assert _fusion(_said(moved), moved, rounded=False) is True
+    assert _fusion(_said(share * moved), moved, rounded=False) is False
+
+
+def test_rounding_of_the_fused_weights_is_allowed_and_no_more() -> None:
+    assert _fusion(_said(1.0, 3e-3)) is True
+    assert _fusion(_said(1.0, 3e-3), rounded=False) is False
+    assert _fusion(_said(0.9)) is False
+
+
+def test_without_base_and_adapter_side_by_side_the_fusion_is_not_told() -> None:
+    assert checks.fusion(_reference(tuned=_said(), weights=_said()), rounded=True).passed is None
 
 
 def test_a_fine_tune_below_the_noise_is_neither_passed_nor_failed() -> None:

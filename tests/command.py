@@ -108,6 +108,15 @@ def short(folder: Path, *, steps: int = 8) -> Sequence[str]:
     return [str(data), "-m", str(MODEL), *flags]
 
 
+def returned(generator: Any) -> Any:
+    """What a generator returns, once it has yielded everything."""
+    while True:
+        try:
+            next(generator)
+        except StopIteration as stop:
+            return stop.value
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Look until `condition` holds; an `AssertionError` after `seconds`."""
     end = time.monotonic() + seconds

@@ -23,7 +23,7 @@ from localtune.products.gguf import export_run
 from localtune.reference import read
 from localtune.runs.files import is_complete, sha256
 from localtune.runs.folder import Run
-from tests.command import MODEL, Command, short
+from tests.command import MODEL, Command, returned, short
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,6 @@ def _copy(run: Run, name: str) -> Run:
     folder = run.folder.with_name(f"{name}-20260101-000000")
     shutil.copytree(run.folder, folder)
     return Run(folder)
-
-
-def _last(generator: Any) -> Any:
-    while True:
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value
 
 
 def test_a_run_fuses_exports_and_proves_what_its_recipe_asks_for(run: Run) -> None:
@@ -145,7 +137,7 @@ def test_fused_weights_without_the_adapter_are_caught_and_kept_aside(
 
     monkeypatch.setattr(fusing, "fuse", unchanged)
     with pytest.raises(RunFailed, match=r"proof of fused failed \(fusion, training\)") as caught:
-        _last(fusing.fused(read_job(lost)))
+        returned(fusing.fused(read_job(lost)))
     assert "the adapter, the base it was trained on" in str(caught.value)
     assert not lost.fused.exists()
     assert (lost.folder / "fused.failed" / "model.safetensors").is_file()
@@ -173,7 +165,7 @@ def test_fused_weights_with_a_part_of_the_adapter_are_caught(
     monkeypatch.setattr(fusing, "fuse", lambda model, adapter, *rest, **more: fuse(model, part, *rest, **more))
     try:
         with pytest.raises(RunFailed, match=r"proof of fused failed \(fusion"):
-            _last(fusing.fused(read_job(lost)))
+            returned(fusing.fused(read_job(lost)))
     finally:
         shutil.rmtree(lost.folder)
 
@@ -189,7 +181,7 @@ def test_an_adapter_that_was_changed_is_fused_again(run: Run, command: Command) 
         file.write(b"\x01")
     assert not fusing._is_current(job, changed.fused, check=True)
     with pytest.raises(InputError, match="no product yet"):
-        _last(fusing.fused(job))
+        returned(fusing.fused(job))
 
 
 def test_a_folder_that_holds_anything_else_is_never_replaced(run: Run, command: Command, tmp_path: Path) -> None:
@@ -204,7 +196,7 @@ def test_a_folder_that_holds_anything_else_is_never_replaced(run: Run, command: 
     edited = _copy(run, "edited")
     (edited.fused / "README.md").write_text("my own words", encoding="utf-8")
     (edited.adapter / "adapter_model.safetensors").touch()
-    _last(fusing.fused(read_job(edited)))
+    returned(fusing.fused(read_job(edited)))
     assert is_complete(edited.fused, verify=True)
     (aside,) = edited.folder.glob("fused.changed")
     assert (aside / "README.md").read_text(encoding="utf-8") == "my own words"
@@ -229,7 +221,7 @@ def test_a_product_that_is_kept_is_told_with_its_proof(run: Run) -> None:
 def test_a_lost_record_of_the_weights_is_made_again(run: Run, tmp_path: Path) -> None:
     lost = _copy(run, "torn")
     os.truncate(lost.weights, 100)
-    (path,) = _last(export_run(read_job(lost), ["F16"], tmp_path))
+    (path,) = returned(export_run(read_job(lost), ["F16"], tmp_path))
     assert json.loads(read_gguf(path).metadata["localtune.proof"])["checks"]["training"] is not False
 
 
@@ -263,7 +255,7 @@ def test_a_damaged_reference_is_recorded_again(run: Run) -> None:
     damaged = _copy(run, "damaged")
     shutil.rmtree(damaged.fused)
     os.truncate(damaged.reference, 1000)
-    folder = _last(fusing.fused(read_job(damaged)))
+    folder = returned(fusing.fused(read_job(damaged)))
     assert folder == damaged.fused
     assert {"tuned", "base"} == set(read(damaged.reference).said)
 
@@ -294,7 +286,7 @@ def test_a_base_that_was_changed_since_is_refused_before_anything_is_written(run
     job = read_job(other)
     other.environment.write_text(json.dumps(environment), encoding="utf-8")
     with pytest.raises(InputError, match="not those this run began with"):
-        _last(fusing.fused(job))
+        returned(fusing.fused(job))
     assert not other.fused.exists()
 
 

@@ -20,7 +20,7 @@ from localtune.products import gguf
 from localtune.runs.files import is_complete
 from localtune.runs.folder import Run
 from localtune.score import StopRequested
-from tests.command import Command, short
+from tests.command import Command, returned, short
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,6 @@ def _full(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
     monkeypatch.setattr(module, name, refuse)
 
 
-def _last(generator: Any) -> Any:
-    while True:
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value
-
-
 @pytest.mark.parametrize(("module", "name"), [(fusing, "fuse"), (fusing, "_describe"), (gguf, "_record")])
 def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_under_a_final_name(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
@@ -80,11 +72,11 @@ def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_under_a_final_na
     with monkeypatch.context() as patch:
         _full(patch, module, name)
         with pytest.raises(ResourceError, match="no space is left"):
-            _last(gguf.export_run(job, ["F16"]))
+            returned(gguf.export_run(job, ["F16"]))
     assert not list(copy.folder.rglob("*.gguf"))
     assert copy.fused.exists() == (module is gguf)
     assert not list(copy.folder.rglob("*.partial"))
-    assert _last(gguf.export_run(job, ["F16"]))
+    assert returned(gguf.export_run(job, ["F16"]))
 
 
 def _after(calls: int) -> Callable[[], None]:
@@ -104,6 +96,6 @@ def test_a_request_to_stop_is_heard_in_the_middle_of_a_proof(run: Run, tmp_path:
     shutil.copytree(run.folder, copy.folder)
     shutil.rmtree(copy.fused, ignore_errors=True)
     with pytest.raises(StopRequested):
-        _last(gguf.export_run(read_job(copy), ["Q8_0"], tmp_path / "out", heed=_after(calls)))
+        returned(gguf.export_run(read_job(copy), ["Q8_0"], tmp_path / "out", heed=_after(calls)))
     assert not list(tmp_path.rglob("*.partial"))
     assert not list((tmp_path / "out").glob("*.gguf"))

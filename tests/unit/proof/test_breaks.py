@@ -23,25 +23,17 @@ from localtune.export.read import read_gguf
 from localtune.products import gguf
 from localtune.products.gguf import export
 from localtune.products.source import Source, of_folder
-from tests.command import MODEL
+from tests.command import MODEL, returned
 from tests.material import material
 from tests.unit.export.tiny import byte_level, model_of
 
 Change = Callable[[pytest.MonkeyPatch], None]
 
 
-def _returned(generator: Any) -> Any:
-    while True:
-        try:
-            next(generator)
-        except StopIteration as stop:
-            return stop.value
-
-
 def _source(folder: Path, output: Path, most: int = 16) -> Source:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(places, "POSITIONS", most)
-        found: Source = _returned(of_folder(str(folder), output))
+        found: Source = returned(of_folder(str(folder), output))
     return found
 
 

@@ -31,8 +31,6 @@ from localtune.places import LONGEST, Places, places_in, rows_to_compare
 from localtune.runs.files import FORMAT, write_bytes
 from localtune.score import nothing_asked
 
-FILE = "reference.safetensors"
-
 
 @dataclass(frozen=True, eq=False)
 class Prompt:

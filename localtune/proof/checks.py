@@ -9,10 +9,9 @@ import numpy as np
 from localtune.batch import Ints
 from localtune.data.conversations import Message
 from localtune.data.render import Renderer
-from localtune.data.template import Refused
 from localtune.data.tokenizer import Tokenizer
 from localtune.distribution import TOP, Distributions, agreement, carried, divergence, finite, from_tops
-from localtune.errors import safe
+from localtune.errors import InputError, safe
 from localtune.llamacpp import LlamaServer
 from localtune.outlay import ANSWER
 from localtune.proof.gates import CARRIED, UNCERTAIN, file_gate, fusion_limit, training_limit
@@ -67,16 +66,19 @@ def template(server: LlamaServer, renderer: Renderer) -> Check:
     for turns in CONVERSATIONS:
         try:
             ours = renderer.conversation_ids([Message(role, text) for role, text in turns])  # type: ignore[arg-type]
-        except Refused:
+        except InputError as error:
+            if error.problems[0].code != "template.refused":
+                raise
             continue
         compared += 1
         theirs = server.template_ids([{"role": role, "content": text} for role, text in turns])
         if theirs != list(ours):
             wrong.append(f"{theirs[:8]} for {list(ours)[:8]}" if theirs[:8] != list(ours)[:8] else repr(turns[-1][1]))
-    right = f"{compared} conversations give the same ids"
-    text = (
-        f"{len(wrong)} of {compared} conversations give other ids, the first: {safe(wrong[0], 90)}" if wrong else right
-    )
+    if not compared:
+        return Check("template", None, "the model's chat template refuses every conversation that was tried")
+    text = f"{compared} conversations give the same ids"
+    if wrong:
+        text = f"{len(wrong)} of {compared} conversations give other ids, the first: {safe(wrong[0], 90)}"
     look = "tokenizer.chat_template and add_bos_token of the file, beside the model's chat template"
     return Check("template", not wrong, text, {"conversations": compared, "different": len(wrong)}, look)
 

@@ -1,13 +1,17 @@
 """Each check passes for what is right, fails for what is wrong, and says neither where there is nothing to compare."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from localtune.batch import Floats, Ints, Segment
+from localtune.data.conversations import Message
+from localtune.data.render import Renderer
 from localtune.data.tokenizer import Tokenizer
 from localtune.distribution import Distributions, together
 from localtune.places import places_in
@@ -172,6 +176,37 @@ def test_a_stop_token_that_ended_no_answer_is_only_told() -> None:
 def test_one_answer_that_goes_on_is_no_fault_but_all_are() -> None:
     assert _stop(STOPS, [ENDED, ENDED, ENDLESS]).passed is True
     assert _stop(STOPS, [ENDLESS] * 3).passed is False
+
+
+def _with_template(folder: Path, template: str) -> Tokenizer:
+    shutil.copytree(MODEL, folder)
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return Tokenizer(folder)
+
+
+class _Echo:
+    """A server that makes of every conversation what the tokenizer makes of it."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
+
+    def template_ids(self, messages: Sequence[dict[str, Any]]) -> list[int]:
+        return list(self.renderer.conversation_ids([Message(m["role"], m["content"]) for m in messages]))
+
+
+REFUSES_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+REFUSES_ALL = "{{ raise_exception('never') }}"
+
+
+@pytest.mark.parametrize(("refusal", "passed"), [("", True), (REFUSES_SYSTEM, True), (REFUSES_ALL, None)])
+def test_a_conversation_the_template_refuses_is_not_compared(tmp_path: Path, refusal: str, passed: bool | None) -> None:
+    source = (MODEL / "chat_template.jinja").read_text(encoding="utf-8")
+    renderer = Renderer(_with_template(tmp_path / "model", refusal + source), learn="answers")
+    server: Any = _Echo(renderer)
+    found = checks.template(server, renderer)
+    assert found.passed is passed
+    compared = {"": 8, REFUSES_SYSTEM: 6}.get(refusal)
+    assert found.figures.get("conversations") == compared
 
 
 def test_a_model_without_stop_tokens_has_nothing_to_compare() -> None:

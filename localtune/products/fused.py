@@ -115,9 +115,9 @@ def _describe(job: Job, folder: Path, made: Fused, proof: Proof | None, *, own: 
     """Write the card and the record into the folder."""
     (folder / "README.md").write_text(card_of(job, proof), encoding="utf-8")
     known = sha256(job.run.weights) if own and proof is not None else ""
-    head = {"run": job.run.name, "adapter": _adapter(job), "reference": known}
-    head |= {"kept": made.kept, "modules": list(made.modules)}
-    write_json(folder / RECORD, head | (proof.to_json() if proof else {"passed": None}))
+    whence = {"run": job.run.name, "adapter": _adapter(job), "reference": known}
+    found = {"kept": made.kept, "modules": list(made.modules)}
+    write_json(folder / RECORD, whence | found | (proof.to_json() if proof else {"passed": None}))
 
 
 def _kept(job: Job, target: Path) -> Iterator[Event]:

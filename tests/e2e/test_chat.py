@@ -208,13 +208,24 @@ def _terminal(command: Command, *arguments: str | Path) -> Iterator[int]:
         os.execve(sys.executable, [sys.executable, "-m", "localtune", *map(str, arguments)], _environment(command))
     try:
         yield terminal
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert _ended(pid, terminal) == 0
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         raise
     finally:
         os.close(terminal)
+
+
+def _ended(pid: int, terminal: int, seconds: float = 60) -> int:
+    """The exit code, reading on meanwhile: who writes to a terminal that nobody reads never ends."""
+    end = time.monotonic() + seconds
+    while not (found := os.waitpid(pid, os.WNOHANG))[0]:
+        assert time.monotonic() < end, f"still running after {seconds} s"
+        if select.select([terminal], [], [], 0.05)[0]:
+            with contextlib.suppress(OSError):  # Linux says EIO once nobody holds the other end
+                os.read(terminal, 65536)
+    return os.waitstatus_to_exitcode(found[1])
 
 
 def _read_until(terminal: int, text: str, seconds: float = 60) -> str:
@@ -238,5 +249,6 @@ def test_ctrl_c_ends_the_answer_and_ctrl_d_the_chat(tiny: Path, localtune: Comma
         os.write(terminal, b"half a line\x03")
         _read_until(terminal, "> ")
         os.write(terminal, b"/help\n")
-        _read_until(terminal, "Ctrl+C ends an answer")
+        _read_until(terminal, "Ctrl+C ends an answer\r\n> ")
+        time.sleep(0.5)  # likewise a Ctrl+D: before the wait for keys the system takes it for itself
         os.write(terminal, b"\x04")

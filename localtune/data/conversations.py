@@ -24,11 +24,31 @@ _REFUSED_KEYS = (
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A function the answer calls."""
+
+    name: str
+    arguments: dict[str, Any]
+    """A JSON object."""
+    id: str = ""
+
+
+@dataclass(frozen=True)
 class Message:
     """One turn."""
 
     role: Role
     content: str
+    """ "" only beside tool calls."""
+    reasoning: str = ""
+    """What an answer thinks before it speaks, without its tags."""
+    calls: tuple[ToolCall, ...] = ()
+    name: str = ""
+    """Of the tool that speaks, or of the speaker."""
+    call_id: str = ""
+    """Of the call that a tool answers."""
+    weight: float = 1.0
+    """0 to 1: how much an answer counts when it is learned."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,8 @@ class Conversation:
     messages: tuple[Message, ...]
     group: str = ""
     """The row's key "group": test rows are also scored by group."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """JSON schemas of the functions that may be called, as the template wants them."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,38 @@ class Passage:
     group: str = ""
 
 
-Example = Conversation | Pair | Passage
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to the same, the first preferred."""
+
+    place: Place
+    chosen: "Conversation | Pair"
+    rejected: "Conversation | Pair"
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An answer that was wanted, or not (KTO)."""
+
+    place: Place
+    example: "Conversation | Pair"
+    wanted: bool
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Infill:
+    """Code with a hole; the middle is learned."""
+
+    place: Place
+    prefix: str
+    suffix: str
+    middle: str
+    group: str = ""
+
+
+Example = Conversation | Pair | Passage | Preference | Labelled | Infill
 
 
 @dataclass(frozen=True)

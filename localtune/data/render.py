@@ -287,4 +287,4 @@ def _finish(place: Place, ids: Sequence[int], weights: Floats, end: Sequence[int
     tokens = np.array([*ids, *end], np.int32)
     weights = np.concatenate([weights, np.ones(len(end), np.float32)])
     weights[:1] = 0.0
-    return Segment(tokens, weights, place.line)
+    return Segment(tokens, weights, place.id)

@@ -30,7 +30,14 @@ class Place:
 
     file: str
     line: int
-    """Counted from 1; 1 for a document."""
+    """Counted from 1; 1 for a document. In files without lines (JSON arrays, Parquet): the row's number."""
+    number: int = 0
+    """Of the file among those that are read."""
+
+    @property
+    def id(self) -> int:
+        """File and line in one number; the line itself for the first file."""
+        return self.number << 40 | self.line
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"

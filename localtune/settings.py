@@ -18,6 +18,20 @@ PATH_SETTINGS = ("data.train", "data.valid", "data.test", "model")
 NOT_PATHS = ("auto", "none")
 """Words of a path setting that name no file."""
 
+_HUB_DATA = re.compile(
+    r"hf://datasets/\S+|"
+    r"(?!\.)[\w.-]+/(?![\w.-]*\.(?:jsonl?|ndjson|csv|tsv|parquet|txt|text|md|gz)(?:[@:]|$))[\w.-]+(?:[@:][\w./-]+)*"
+)
+
+
+def is_hub_data(name: str) -> bool:
+    """Whether `name` could be a data set of the hub: owner/name[:configuration][@revision] without a file's suffix.
+
+    A file or folder of that name wins; that is for the caller to see.
+    """
+    return _HUB_DATA.fullmatch(name) is not None
+
+
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?((?:[KMGT]I?)?B)?", re.IGNORECASE)
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -43,6 +57,24 @@ Name = Annotated[
     Field(pattern=NAME, description="a name of up to 64 letters, digits, dots, dashes and underscores"),
 ]
 FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
+_NAMES_SCHEMA = {
+    "description": "a file, folder, pattern such as data/*.jsonl, hub data set, or a list of these",
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1000},
+    ],
+}
+FileNames = Annotated[
+    FileName | Annotated[list[FileName], Field(min_length=1, max_length=1000)], WithJsonSchema(_NAMES_SCHEMA)
+]
+
+Shape = Literal["messages", "prompt-completion", "alpaca", "sharegpt", "preference", "kto", "text", "fim"]
+"""What a row of the user's data is."""
+Column = Literal[
+    "messages", "tools", "prompt", "completion", "system", "input", "history", "chosen", "rejected", "label",
+    "text", "prefix", "suffix", "middle", "group",
+]  # fmt: skip
+"""What a row may keep under a key of another name."""
 
 
 class _Section(BaseModel):
@@ -52,22 +84,27 @@ class _Section(BaseModel):
 class DataSettings(_Section):
     """Which rows, and how they become tokens."""
 
-    train: FileName = Field(description="File of training rows: JSONL, or .txt for plain text. Relative to the recipe.")
-    valid: FileName = Field("auto", description="File of validation rows; auto = 5 % of train (20 to 200 rows); none.")
-    test: FileName | None = Field(None, description="File of test rows, answered before and after and scored exactly.")
-    format: Literal["auto", "messages", "prompt-completion", "text"] = Field(
-        "auto", description="Shape of a row; auto decides by its keys and says why."
+    train: FileNames = Field(
+        description="Training rows: JSONL, JSON, CSV, TSV, Parquet, text or .gz of these; relative to the recipe."
     )
-    columns: dict[Literal["prompt", "completion", "text", "messages", "system"], str] = Field(
+    valid: FileNames = Field(
+        "auto", description="Validation rows; auto = what lies beside train, else 5 % of it (20 to 200 rows); none."
+    )
+    test: FileNames | None = Field(None, description="Test rows, answered before and after and scored exactly.")
+    format: Literal["auto", Shape] = Field("auto", description="Shape of a row; auto decides by its keys and says why.")
+    columns: dict[Column, str] = Field(
         default_factory=dict, description="Where a row keeps what, such as {prompt: question, completion: answer}."
+    )
+    separator: str | None = Field(
+        None, min_length=1, max_length=200, description="What stands between the documents of a text file."
     )
     system: str | None = Field(None, description="System turn for conversations that have none.")
     max_tokens: int = Field(2048, ge=8, le=1_048_576, description="Longest example, and length of a packed row.")
-    too_long: Literal["cut", "drop", "error", "split"] = Field(
-        "cut", description="What happens to a longer example; split keeps all of a text in several examples."
+    too_long: Literal["auto", "cut", "drop", "error", "split"] = Field(
+        "auto", description="Longer examples: split keeps all of a text in several; auto = split for text, else cut."
     )
     on_error: Literal["stop", "skip"] = Field(
-        "stop", description="Rows that cannot be used: stop at the first, or skip and count them (at most 1 %)."
+        "skip", description="Rows that cannot be used: skip and count them, at most 1 % of all; or stop at the first."
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ from localtune import recipe
 from localtune.errors import InputError, Problem
 from localtune.model import Download
 from localtune.recipe.shipped import shipped
+from localtune.settings import is_hub_data
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_PATTERN = re.compile(r"[*?[]")
 
 
 def recipe_arguments(*, required: bool = True) -> Callable[[Command], Command]:
@@ -40,25 +43,27 @@ def read_recipe(
     if source is None:
         raise InputError(Problem("recipe.missing", "no recipe or data file was named", fix="localtune recipes"))
     flags = [f"{key}={json.dumps(value)}" for key, value in (("backend", backend), ("name", name)) if value]
-    path = _find(source)
-    if path.suffix.lower() in (".yaml", ".yml"):
+    path = _recipe_file(source)
+    if path is not None:
         flags += [f"model={json.dumps(model)}"] if model else []
         return recipe.load(path, [*overrides, *flags], os.environ, recipe.user_config())
-    return recipe.from_data(path, model, [*overrides, *flags], os.environ, recipe.user_config())
+    return recipe.from_data(source, model, [*overrides, *flags], os.environ, recipe.user_config())
 
 
-def _find(source: str) -> Path:
-    """The file that is meant; one that is there wins over a shipped recipe of that name."""
+def _recipe_file(source: str) -> Path | None:
+    """The recipe that is meant, None for data; what is there wins over a shipped recipe of that name."""
     path = Path(os.path.expanduser(source))
-    for file in (path, path / "recipe.yaml"):
-        if os.path.isfile(file):
-            return file
+    if path.suffix.lower() in (".yaml", ".yml") and os.path.isfile(path):
+        return path
+    if os.path.isfile(path / "recipe.yaml"):
+        return path / "recipe.yaml"
     names = shipped()
-    if source in names:
+    if source in names and not os.path.isfile(path):
         return names[source].path
-    there = "is a folder without a recipe.yaml" if os.path.isdir(path) else "there is no such file or folder"
+    if os.path.exists(path) or _PATTERN.search(source) or is_hub_data(source):
+        return None
     fix = "localtune recipes  lists those; localtune init DATA -m MODEL  writes one"
-    what = f"{there}, and no recipe of that name comes with localtune"
+    what = "there is no such file or folder, and no recipe of that name comes with localtune"
     raise InputError(Problem("recipe.not-found", what, source, fix=fix))
 
 

@@ -64,22 +64,22 @@ def load(
 
 
 def from_data(
-    data: Path,
+    data: str,
     model: str | None = None,
     overrides: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     user_config: Path | None = None,
 ) -> Loaded:
-    """The recipe of `localtune run DATA -m MODEL`: everything else is default; named after the file.
+    """The recipe of `localtune run DATA -m MODEL`: everything else is default; named after the data.
 
     Raises `InputError` like `load`. Paths count from the working directory.
     """
-    name = safe_name(data.stem)
-    flags = {"data.train": str(data)} | ({"model": model} if model is not None else {})
+    name = safe_name(Path(data).stem)
+    flags = {"data.train": data} | ({"model": model} if model is not None else {})
     given = Layer({key: Given(value, COMMAND_LINE, Path.cwd()) for key, value in flags.items()})
     named = Layer({"name": Given(name, "the file's name", Path.cwd())})
     layers = [named, _own(user_config), from_environment(os.environ if environ is None else environ), given]
-    text = _write({"name": name, **({"model": model} if model is not None else {}), "data": {"train": str(data)}})
+    text = _write({"name": name, **({"model": model} if model is not None else {}), "data": {"train": data}})
     return _combine([*layers, *map(from_flag, overrides)], Path.cwd(), COMMAND_LINE, text)
 
 
@@ -101,7 +101,7 @@ def starter(data: str, model: str) -> str:
             section = group
         choices = f"   {' | '.join(map(str, setting.schema['enum']))}" if "enum" in setting.schema else ""
         line = f"{'  ' * setting.key.count('.')}{name}: {write_value(given.get(setting.key, setting.default))}"
-        lines += _commented(line, setting.sentence + choices)
+        lines += _commented(line, setting.sentence, choices)
     return "\n".join(lines) + "\n"
 
 
@@ -150,10 +150,14 @@ def _validate(given: Mapping[str, Given], folder: Path, file: str, found: list[P
     return recipe
 
 
-def _commented(line: str, comment: str) -> list[str]:
-    """The comment beside the line, or above it where both are too long for one."""
-    beside = f"{line:<32}  # {comment}"
-    return [beside] if len(beside) <= 120 else [f"{line[: len(line) - len(line.lstrip())]}# {comment}", line]
+def _commented(line: str, comment: str, choices: str = "") -> list[str]:
+    """The comment beside the line, or above it where both are too long for one, choices below the comment then."""
+    beside = f"{line:<32}  # {comment}{choices}"
+    indent = line[: len(line) - len(line.lstrip())]
+    above = [f"{indent}# {comment}{choices}"]
+    if len(above[0]) > 120:
+        above = [f"{indent}# {comment}", f"{indent}#{choices}"]
+    return [beside] if len(beside) <= 120 else [*above, line]
 
 
 def _write(tree: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from localtune.recipe.problems import FIX, first_problems, shown
 from localtune.recipe.words import fields, sections
 from localtune.recipe.yaml import LIMIT, Document, read, read_value
 from localtune.recipe.yaml import Path as Keys
-from localtune.settings import NOT_PATHS, PATH_SETTINGS
+from localtune.settings import NOT_PATHS, PATH_SETTINGS, is_hub_data
 
 ENVIRONMENT = "LOCALTUNE_"
 
@@ -39,14 +39,21 @@ class Given:
 
     def seen_from(self, folder: Path, key: str) -> Any:
         """The value; of a path `~` is expanded, and it is made absolute unless it already counts from `folder`."""
-        if key not in PATH_SETTINGS or not isinstance(self.value, str) or self.value in ("", *NOT_PATHS):
+        if key not in PATH_SETTINGS:
             return self.value
-        path = _from_home(self.value)
+        if isinstance(self.value, list):
+            return [self._path(entry, folder, key) for entry in self.value]
+        return self._path(self.value, folder, key)
+
+    def _path(self, value: Any, folder: Path, key: str) -> Any:
+        if not isinstance(value, str) or value in ("", *NOT_PATHS):
+            return value
+        path = _from_home(value)
         if self.base.absolute() == folder or os.path.isabs(path):
             return path
         moved = str(self.base.absolute() / path)
-        is_hub_id = key == "model" and not path.startswith(".") and not os.path.isdir(moved)
-        return path if is_hub_id else moved
+        hub_id = not path.startswith(".") if key == "model" else is_hub_data(path)
+        return path if hub_id and not os.path.exists(moved) else moved
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,16 @@ def test_a_recipe_and_a_data_file_are_found_in_the_home_folder(here: Path) -> No
     assert Path(loaded.recipe.data.train) == here / "home" / "x.jsonl"
 
 
-@pytest.mark.parametrize("source", ["nowhere.yaml", "nowhere.jsonl", "quickstartt", "project", "x\0y", "y" * 9000])
+@pytest.mark.parametrize("source", ["rows", "rows/*.jsonl", "owner/name", "owner/name:main@v1", "hf://datasets/o/n"])
+def test_a_folder_a_pattern_and_a_data_set_of_the_hub_are_data(here: Path, source: str) -> None:
+    (here / "rows").mkdir()
+    assert read_recipe(source, "org/name", (), None).recipe.data.train == source
+
+
+@pytest.mark.parametrize(
+    "source", ["nowhere.yaml", "nowhere.jsonl", "folder/nowhere.csv", "quickstartt", "x\0y", "y" * 9000]
+)
 def test_a_source_that_is_nothing_says_what_was_looked_for(here: Path, source: str) -> None:
-    (here / "project").mkdir()
     with pytest.raises(InputError) as caught:
         read_recipe(source, "org/name", (), None)
     (problem,) = caught.value.problems

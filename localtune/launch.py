@@ -4,6 +4,7 @@
 a supervisor that outlives this process.
 """
 
+import os
 import platform
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from localtune.data.prepare import Prepared, prepare, save
+from localtune.data.prepare import Prepared, prepare
+from localtune.data.prepared import hand_over
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, LocaltuneError, Problem, RunFailed
 from localtune.job import versions
@@ -21,11 +23,11 @@ from localtune.model import Download, ModelFiles, fingerprint, resolve
 from localtune.plan import Plan, check_fits, make_plan, settings_of
 from localtune.probe import choose, refuse
 from localtune.recipe import Loaded, dump
-from localtune.runs.files import new_folder, sha256, write_bytes, write_json
+from localtune.runs.files import new_folder, write_bytes, write_json
 from localtune.runs.folder import Run
 from localtune.runs.lock import owned
 from localtune.runs.store import free_path, root
-from localtune.settings import Recipe
+from localtune.settings import NOT_PATHS, Recipe, is_hub_data
 from localtune.supervisor import on_its_own
 
 
@@ -83,7 +85,7 @@ def create_run(ready: Ready) -> Run:
         write_json(run.plan, ready.plan.to_json())
         write_json(run.environment, _environment(ready))
         run.data.mkdir()
-        save(ready.prepared, run.data)
+        hand_over(ready.prepared, run.data)
     return Run(path)
 
 
@@ -115,26 +117,33 @@ def _pinned(ready: Ready) -> Recipe:
     """The recipe with absolute paths and the model's revision: it runs from anywhere."""
     loaded, model = ready.loaded, ready.model
     data = loaded.recipe.data
-    paths = {
-        key: str((loaded.base / value).resolve())
+    names = {
+        key: [_from_anywhere(name, ready) for name in ([value] if isinstance(value, str) else value)]
         for key, value in (("train", data.train), ("valid", data.valid), ("test", data.test))
-        if value not in (None, "auto", "none")
+        if value not in (None, *NOT_PATHS)
     }
+    paths = {key: found if len(found) > 1 else found[0] for key, found in names.items()}
     name = f"{model.name.partition('@')[0]}@{model.revision}" if model.revision else str(model.folder)
     return loaded.recipe.model_copy(update={"model": name, "data": data.model_copy(update=paths)})
 
 
+def _from_anywhere(name: str, ready: Ready) -> str:
+    """`name` as an absolute path or pattern, or with the commit of the hub's data set."""
+    path, report = ready.loaded.base / name, ready.prepared.report
+    if os.path.lexists(path) or not is_hub_data(name):
+        return str(path.absolute())
+    bare = name.partition("@")[0]
+    commits = [commit for file, commit in zip(report.files, report.hashes, strict=True)
+               if file.startswith(bare.removeprefix("hf://datasets/").partition(":")[0] + ":")]  # fmt: skip
+    return f"{bare}@{commits[0]}" if commits else name
+
+
 def _environment(ready: Ready) -> dict[str, object]:
+    report = ready.prepared.report
     return {
         "system": platform.platform(),
         "versions": versions(ready.plan.device.backend),
         "device": asdict(ready.plan.device),
         "model": {"name": ready.model.name, "revision": ready.model.revision, "sha256": fingerprint(ready.model)},
-        "data": {"files": _data_hashes(ready), "tokenizer": ready.prepared.report.tokenizer},
+        "data": {"files": dict(zip(report.files, report.hashes, strict=True)), "tokenizer": report.tokenizer},
     }
-
-
-def _data_hashes(ready: Ready) -> dict[str, str]:
-    data = ready.loaded.recipe.data
-    names = [name for name in (data.train, data.valid, data.test) if name not in (None, "auto", "none")]
-    return {str(name): sha256(ready.loaded.base / str(name)) for name in names}

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from localtune.batch import Ints, Segment
 from localtune.data.prepared import Prepared
+from localtune.data.segments import lengths
 
 ROWS, POSITIONS, LONGEST = 8, 64, 512
 """Rows, positions of a row, tokens of a row."""
@@ -49,9 +50,10 @@ def places_in(segments: Sequence[Segment], context: int) -> Places:
     `context`: the most tokens the model was made for.
     """
     longest = min(LONGEST, context)
-    whole = sorted((s for s in segments if 2 <= len(s.tokens) <= longest), key=lambda s: -len(s.tokens))
-    cut = [s for s in segments if len(s.tokens) > longest]
-    chosen = [*whole, *cut][:ROWS]
+    sizes = lengths(segments)
+    long_first = np.argsort(-sizes, kind="stable")
+    whole = long_first[(sizes[long_first] >= 2) & (sizes[long_first] <= longest)]
+    chosen = [segments[int(i)] for i in [*whole[:ROWS], *np.flatnonzero(sizes > longest)[:ROWS]][:ROWS]]
     rows = [segment.tokens[:longest] for segment in chosen]
     spread = [np.unique(np.linspace(0, len(tokens) - 2, POSITIONS).round().astype(np.int32)) for tokens in rows]
     learned = [s.weights[at + 1] > 0 for s, at in zip(chosen, spread, strict=True)]

@@ -8,11 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from localtune.adapter import TARGET_SETS, Full, Lora, Trainable
 from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, Settings
 from localtune.batch import Segment
 from localtune.data.order import total_updates, updates_per_epoch
-from localtune.data.prepare import Prepared
+from localtune.data.prepared import Prepared
+from localtune.data.segments import lengths, targets
 from localtune.errors import Problem, ResourceError
 from localtune.memory import Item, Load, largest, loss_chunk, memory_items, readable, trainable_count
 from localtune.model import ModelFiles
@@ -207,8 +210,8 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
         train_rows=len(prepared.train),
         valid_rows=len(prepared.valid),
         test_rows=len(prepared.test),
-        tokens=sum(len(segment.tokens) for segment in prepared.train),
-        learned=sum(segment.targets for segment in prepared.train),
+        tokens=int(lengths(prepared.train).sum()),
+        learned=int(targets(prepared.train).sum()),
         cut=prepared.report.train.cut,
         dropped=prepared.report.losses[0].dropped,
         rows=load.rows,
@@ -238,8 +241,7 @@ def _precision(recipe: Recipe, device: Device) -> Precision:
 
 def _row_tokens(segments: Sequence[Segment], recipe: Recipe) -> int:
     """Length of the longest row that an update can pack, rounded as batches are."""
-    lengths = sorted((len(segment.tokens) for segment in segments), reverse=True)
-    longest = sum(lengths[: recipe.train.batch_size]) if recipe.train.pack else lengths[0]
+    longest = _longest_tokens(segments, recipe.train.batch_size if recipe.train.pack else 1)
     return -(-min(recipe.data.max_tokens, longest) // 8) * 8
 
 
@@ -248,11 +250,15 @@ def _rows_needed(segments: Sequence[Segment], recipe: Recipe, row_tokens: int) -
     batch = recipe.train.batch_size
     if not recipe.train.pack:
         return batch
-    longest = sorted((len(segment.tokens) for segment in segments), reverse=True)[:batch]
-    return min(batch, 1 + 2 * sum(longest) // row_tokens)
+    return min(batch, 1 + 2 * _longest_tokens(segments, batch) // row_tokens)
+
+
+def _longest_tokens(segments: Sequence[Segment], count: int) -> int:
+    """Tokens of the `count` longest."""
+    return int(np.sort(lengths(segments))[-count:].sum())
 
 
 def _disk(trainable: int, prepared: Prepared) -> int:
     """Four checkpoints (two, the best, one being written) of weights and moments, the product, the tokens, 20 MB."""
-    tokens = sum(len(segment.tokens) for segment in [*prepared.train, *prepared.valid])
+    tokens = int(lengths(prepared.train).sum() + lengths(prepared.valid).sum())
     return 4 * 12 * trainable + 4 * trainable + 8 * tokens + 20 * 10**6

@@ -39,6 +39,8 @@ class Course:
     save_every: int
     patience: int | None
     """Evaluations in a row without a new best that end the run."""
+    place: Callable[[int], str] = str
+    """What a person calls the row with this id."""
 
     @property
     def steps(self) -> int:
@@ -110,8 +112,8 @@ def _update(
     yield _step_event(course, step, rate, result, batches)
     skipped = 0 if result.applied else progress.skipped + 1
     if not result.applied:
-        rows = sorted(source for batch in batches for row in batch.sources for source in row)
-        text = f"loss or gradient of update {step} is not finite; it was not applied (rows {_some(rows)})"
+        rows = sorted({source for batch in batches for row in batch.sources for source in row})
+        text = f"loss or gradient of update {step} is not finite; it was not applied (rows {_some(rows, course.place)})"
         yield Warn("train.not-finite", text)
     if skipped >= MAX_SKIPPED:
         what = f"{skipped} updates in a row were not finite; the weights are those of update {step - skipped}"
@@ -164,5 +166,5 @@ def _step_event(course: Course, step: int, rate: float, result: StepResult, batc
     )
 
 
-def _some(rows: Sequence[int]) -> str:
-    return ", ".join(map(str, rows[:8])) + (", …" if len(rows) > 8 else "")
+def _some(rows: Sequence[int], place: Callable[[int], str]) -> str:
+    return ", ".join(map(place, rows[:8])) + (", …" if len(rows) > 8 else "")

@@ -11,11 +11,13 @@ import time
 import traceback
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 from localtune.adapter import Full
 from localtune.backend import Session, load_backend
+from localtune.data.report import place
 from localtune.errors import LocaltuneError, Problem, ResourceError, RunFailed
 from localtune.evaluate import answers, evaluate_tests, evaluation_of
 from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Phase, Product, Sample, Step, Warn
@@ -162,6 +164,7 @@ def course_of(job: Job) -> Course:
         save_every=watch.save_every,
         patience=watch.stop_if.val_loss_rises,
         batches=job.batches,
+        place=partial(place, job.prepared.report),
     )
 
 

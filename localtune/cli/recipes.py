@@ -7,10 +7,11 @@ import click
 
 from localtune import recipe
 from localtune.cli.options import to_json
-from localtune.data.rows import check_file
+from localtune.data.reading import find
 from localtune.errors import InputError, Problem
 from localtune.recipe.shipped import shipped
 from localtune.runs.files import write_bytes
+from localtune.settings import is_hub_data
 
 
 @click.group(invoke_without_command=True)
@@ -50,17 +51,18 @@ def _find(name: str) -> Path:
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data")
 @click.option("-m", "--model", required=True, help="Hub id or folder.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("recipe.yaml"), help="File to write.")
-def init(data: Path, model: str, output: Path) -> None:
+def init(data: str, model: str, output: Path) -> None:
     """Write a commented recipe for a file of examples, and the schema that editors check it with."""
     if output.exists():
         raise InputError(Problem("recipe.exists", "is there already", where=str(output), fix="-o another.yaml"))
-    check_file(data, str(data))
+    find(data, Path())
+    rows = _seen_from(Path(data), output.parent) if os.path.exists(data) or not is_hub_data(data) else data
     named = _seen_from(Path(model), output.parent) if os.path.isdir(model) else model
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(output, recipe.starter(_seen_from(data, output.parent), named).encode("utf-8"))
+    write_bytes(output, recipe.starter(rows, named).encode("utf-8"))
     schema_file = output.with_name("localtune.schema.json")
     fresh = (to_json(recipe.schema()) + "\n").encode("utf-8")
     if not schema_file.is_file() or schema_file.read_bytes() != fresh:

@@ -124,12 +124,18 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"data     {safe(report.train.file)}: {safe(report.why)}"
     end = f"; answers end with {safe(report.end_of_turn)}" if report.end_of_turn else ""
     lengths = f"p50 {report.train.length_p50:,}  p95 {report.train.length_p95:,}  max {report.train.longest:,}"
-    yield f"         tokens per example {lengths} (line {report.train.longest_line}){end}"
+    longest = f" ({safe(report.train.longest_place)})" if report.train.longest_place else ""
+    yield f"         tokens per example {lengths}{longest}{end}"
     for loss in report.losses:
         for count, word in ((loss.skipped, "skipped"), (loss.dropped, "dropped as too long")):
             if count:
-                first = "; ".join(loss.skipped_first) if word == "skipped" else f"lines {loss.dropped_lines}"
+                first = "; ".join(loss.skipped_first if word == "skipped" else loss.dropped_first)
                 yield f"warning[data.{word.split()[0]}]: {count:,} rows of {safe(loss.file)} {word}: {safe(first)}"
+    if report.train.cut_targets:
+        yield (
+            f"warning[data.cut]: {report.train.cut_answers:,} rows lose the end of what is learned, "
+            f"{report.train.cut_targets:,} tokens; a higher data.max_tokens keeps it"
+        )
     if report.train.neutralised:
         yield f"note     {report.train.neutralised:,} rows hold control tokens as text; they are learned as text"
     for note in report.notes:

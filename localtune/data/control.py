@@ -12,6 +12,11 @@ from localtune.data.conversations import Role
 
 SPOKEN = frozenset({"<think>", "</think>", "<tool_call>", "</tool_call>"})
 """What an answer says by itself when it reasons or calls a tool."""
+ENDS = frozenset({
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|eom|>", "<|end|>", "<|call|>", "<end_of_turn>", "</s>",
+    "<|endoftext|>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<|end_of_text|>", "<|end_of_turn|>",
+})  # fmt: skip
+"""Tokens that end a turn, whichever model."""
 _SHAPE = re.compile(r"<[|｜].+[|｜]>")
 _OPEN, _CLOSE = "\U0010fff0", "\U0010fff1"
 _HELD_OPEN, _HELD_CLOSE = "\U0010fff2", "\U0010fff3"

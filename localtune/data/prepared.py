@@ -1,11 +1,9 @@
 """Data ready for training, and the folder that keeps it; `save` and `load` are inverse to each other.
 
-`train.safetensors` and `valid.safetensors` hold the segments end to end: tokens int32 [N], weights float32 [N],
-offsets int64 [S + 1] (segment s is offsets[s]:offsets[s + 1]), sources int64 [S]. The rest is JSON with format 1.
-Writes are plain: whoever owns the folder makes it complete at once.
+`train.safetensors` and `valid.safetensors` hold the segments (see `segments`) and are mapped, not read, by `load`. The
+rest is JSON with format 1, read at once. Writes are plain: whoever owns the folder makes it complete at once.
 """
 
-import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from localtune.batch import Ints, Segment
+from localtune.data import cache
 from localtune.data.report import FORMAT, Report, checked_format, from_json, unreadable
+from localtune.data.segments import Segments, write
 
 T = TypeVar("T")
 
@@ -51,17 +49,25 @@ class Sample:
 class Prepared:
     """Everything a run trains on and is measured by."""
 
-    train: tuple[Segment, ...]
-    valid: tuple[Segment, ...]
+    train: Sequence[Segment]
+    """A tuple, or `Segments` where they lie in a file."""
+    valid: Sequence[Segment]
     test: tuple[TestItem, ...]
     samples: tuple[Sample, ...]
     report: Report
+    folder: Path | None = None
+    """Where it was loaded from."""
 
 
 def save(prepared: Prepared, folder: Path) -> None:
     """Write `prepared` into the existing `folder`."""
     for name, segments in (("train", prepared.train), ("valid", prepared.valid)):
-        save_file(_arrays(segments), folder / f"{name}.safetensors", metadata={"format": str(FORMAT)})
+        write(segments, folder / f"{name}.safetensors")
+    save_rest(prepared, folder)
+
+
+def save_rest(prepared: Prepared, folder: Path) -> None:
+    """`save` without the segments, for a folder that has their files already."""
     lines = [json.dumps(_item_to_json(item), ensure_ascii=False) + "\n" for item in prepared.test]
     (folder / "test.jsonl").write_text("".join(lines), "utf-8", newline="\n")
     samples = [{"text": sample.text, "prompt": sample.prompt.tolist()} for sample in prepared.samples]
@@ -69,21 +75,33 @@ def save(prepared: Prepared, folder: Path) -> None:
     _write_json(folder / "report.json", prepared.report.to_json())
 
 
+def hand_over(prepared: Prepared, folder: Path) -> None:
+    """`prepared` in the existing `folder` too: linked where it lies in files of the same disk, else copied or written.
+
+    Raises `OSError`.
+    """
+    if prepared.folder is None:
+        save(prepared, folder)
+    else:
+        cache.hand_over(prepared.folder, folder)
+
+
 def load(folder: Path) -> Prepared:
     """What `save` wrote into `folder`. Raises `InputError` (run.unreadable) for missing, torn or foreign files."""
     return Prepared(
-        train=_read(folder / "train.safetensors", _segments),
-        valid=_read(folder / "valid.safetensors", _segments),
+        train=_read(folder / "train.safetensors", Segments),
+        valid=_read(folder / "valid.safetensors", Segments),
         test=_read(folder / "test.jsonl", _items),
         samples=_read(folder / "samples.json", _samples),
         report=_read(folder / "report.json", lambda path: from_json(_json(path), str(path))),
+        folder=folder,
     )
 
 
 def _read(path: Path, parse: Callable[[Path], T]) -> T:
     try:
         return parse(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise unreadable(str(path), error) from None
     except RecursionError:
         raise unreadable(str(path), ValueError("nested too deeply")) from None
@@ -101,31 +119,6 @@ def _items(path: Path) -> tuple[TestItem, ...]:
 def _samples(path: Path) -> tuple[Sample, ...]:
     entries = checked_format(_json(path))["samples"]
     return tuple(Sample(entry["text"], np.array(entry["prompt"], np.int32)) for entry in entries)
-
-
-def _arrays(segments: Sequence[Segment]) -> dict[str, Any]:
-    lengths = np.array([0, *(len(segment.tokens) for segment in segments)], np.int64)
-    return {
-        "tokens": np.concatenate([np.zeros(0, np.int32), *(segment.tokens for segment in segments)]),
-        "weights": np.concatenate([np.zeros(0, np.float32), *(segment.weights for segment in segments)]),
-        "offsets": np.cumsum(lengths, dtype=np.int64),
-        "sources": np.array([segment.source for segment in segments], np.int64),
-    }
-
-
-def _segments(path: Path) -> tuple[Segment, ...]:
-    arrays = load_file(path)
-    tokens, weights, offsets, sources = (arrays[name] for name in ("tokens", "weights", "offsets", "sources"))
-    kinds = [array.dtype.name for array in (tokens, weights, offsets, sources)]
-    if kinds != ["int32", "float32", "int64", "int64"] or any(array.ndim != 1 for array in arrays.values()):
-        raise ValueError("its arrays are of other types or shapes")
-    bounds = offsets.tolist()
-    if bounds[:1] != [0] or bounds[-1:] != [len(tokens)] or len(weights) != len(tokens) or sorted(bounds) != bounds:
-        raise ValueError("its offsets do not fit its tokens")
-    return tuple(
-        Segment(tokens[start:stop], weights[start:stop], source)
-        for (start, stop), source in zip(itertools.pairwise(bounds), sources.tolist(), strict=True)
-    )
 
 
 def _item_to_json(item: TestItem) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Examples become segments: token ids, and which of them are learned.
+"""Examples become segments: token ids, and how much each of them counts.
 
 Exact: the ids of a conversation are those of its rendered text, tokenised once and whole, without special tokens of
 the tokenizer (templates write their own BOS). A token is learned if it begins inside a learned span of characters; a
@@ -7,36 +7,34 @@ also when padding has the same id. Control tokens come from the template alone (
 
 On a model without a template a prompt has exactly the ids it has alone, BOS before it as the tokenizer does; the
 completion and EOS are learned. A passage is BOS, text, EOS; all is learned but BOS. In passages control strings keep
-their meaning, because a passage is its author's own markup.
+their meaning, because a passage is its author's own markup. A preference is two segments, the chosen one first; what
+both say in common is not learned.
 """
 
 import datetime
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tokenizers
 
-from localtune.batch import Floats, Segment
+from localtune.batch import Segment
+from localtune.data.bounds import Bounds, Unbounded
 from localtune.data.control import is_held
-from localtune.data.conversations import Conversation, Example, Message, Pair, Passage
+from localtune.data.conversations import Conversation, Example, Infill, Message, Pair, Passage
+from localtune.data.infill import holes, infill
+from localtune.data.messages import Tools, held, held_value, texts
+from localtune.data.parts import Simple, joined, parts
+from localtune.data.parts import Tokenised as Tokenised
+from localtune.data.refusals import needs_template, reserved, unusable
 from localtune.data.rows import SKIP, Place
-from localtune.data.template import RESERVED, ChatTemplate, Refused
+from localtune.data.template import RESERVED, ChatTemplate, Refused, Starved
 from localtune.data.tokenizer import Tokenizer
-from localtune.data.turns import Learn, Script, Turns, Unmaskable
+from localtune.data.turns import Learn, Lost, Nothing, Script, Span, Turns, Unmaskable
+from localtune.data.weighing import finish, weigh
 from localtune.errors import InputError, Problem, safe
-
-
-@dataclass(frozen=True, eq=False)
-class Tokenised:
-    """The segments of one row; usually one."""
-
-    place: Place
-    segments: tuple[Segment, ...]
-    held: int = 0
-    """Strings in the row that look like control tokens and were kept from becoming some."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,20 @@ class Question:
 class Renderer:
     """Turns examples into segments and remembers what is worth saying about them in `seen`."""
 
-    def __init__(self, tokenizer: Tokenizer, *, learn: Learn, today: datetime.date | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        learn: Learn,
+        today: datetime.date | None = None,
+        bounds: Bounds | None = None,
+    ) -> None:
         """Raises `InputError` for a chat template that is not valid."""
         self.tokenizer = tokenizer
         self.learn = learn
         self.seen: Counter[str] = Counter()
         """own-segment, eos-appended, no-bos, straddled, turns, markup: in how many rows."""
+        self._bounds: Bounds = bounds or Unbounded()
         self.turns: Turns | None = None
         if tokenizer.template is not None:
             self.turns = Turns(ChatTemplate(tokenizer.template, tokenizer.names, today), tokenizer.control)
@@ -67,41 +73,34 @@ class Renderer:
 
         Raises `InputError` for what holds for every row, such as a missing template or end token.
         """
-        done: dict[int, Tokenised | Problem] = {}
-        chats: dict[int, Conversation] = {}
-        for i, example in enumerate(examples):
-            turns = self._as_turns(example)
-            if RESERVED.search(_written(example)) and not isinstance(example, Passage):
-                done[i] = _reserved(example.place)
-            elif turns is not None:
-                chats[i] = turns
-                self.seen["turns"] += isinstance(example, Pair)
-        pairs = {i: e for i, e in enumerate(examples) if isinstance(e, Pair) and i not in chats and i not in done}
-        passages = {i: e for i, e in enumerate(examples) if isinstance(e, Passage)}
-        done |= dict(zip(chats, self._conversations(list(chats.values())), strict=True))
-        done |= dict(zip(pairs, self._pairs(list(pairs.values())), strict=True))
-        done |= dict(zip(passages, self._passages(list(passages.values())), strict=True))
-        return [done[i] for i in range(len(examples))]
+        taken = [parts(example, self.learn) for example in examples]
+        done = iter(self._simple([part for row in taken for part in row]))
+        return [joined(example, [next(done) for _ in row]) for example, row in zip(examples, taken, strict=True)]
 
     def question(self, example: Conversation | Pair) -> Question | Problem:
         """The prompt up to the last answer, and that answer as the template writes it."""
         turns = self._as_turns(example)
-        if RESERVED.search(_written(example)):
-            return _reserved(example.place)
+        if _is_reserved(example):
+            return reserved(example.place)
         if turns is None or self.turns is None:
             assert isinstance(example, Pair)
             return Question(tuple(self._raw_prompts([example.prompt])[0]), example.completion)
-        held, _ = self._hold(turns.messages)
-        last = max(i for i, message in enumerate(held) if message.role == "assistant")
+        messages, tools, _ = self._hold(turns.messages, turns.tools)
+        last = max(i for i, message in enumerate(messages) if message.role == "assistant")
         try:
-            prompt = self.turns.prompt(held[:last])
-            ids = self._prompt_ids(prompt)
-            turn = self.turns.answer(held[: last + 1])
-        except Unmaskable:
-            return Question(tuple(ids), turns.messages[last].content)
-        except (Refused, ValueError) as error:
-            return _unusable(turns.place, error)
-        return Question(tuple(ids), self.tokenizer.control.restore(turn.text[turn.start : turn.content_end]))
+            with self._bounds:
+                self._bounds.row(example.place)
+                prompt = self.turns.prompt(messages[:last], tools)
+                try:
+                    turn = self.turns.answer(messages[: last + 1], tools)
+                    answer = self.tokenizer.control.restore(turn.text[turn.start : turn.content_end])
+                except Unmaskable:
+                    if turns.messages[last].calls:
+                        raise
+                    answer = turns.messages[last].content
+            return Question(tuple(self._prompt_ids(prompt)), answer)
+        except (Refused, Unmaskable, Lost, ValueError, MemoryError) as error:
+            return unusable(turns.place, error, self.learn)
 
     def prompt_ids(self, prompt: str, system: str | None) -> tuple[int, ...]:
         """What generation sees for one typed prompt. Raises `InputError` if the template refuses it."""
@@ -111,42 +110,72 @@ class Renderer:
         return self.conversation_ids(messages, f"the sample {safe(repr(prompt), 60)}", "watch.samples")
 
     def conversation_ids(
-        self, messages: Sequence[Message], what: str = "the conversation", where: str = ""
+        self,
+        messages: Sequence[Message],
+        what: str = "the conversation",
+        where: str = "",
+        tools: Sequence[dict[str, Any]] = (),
     ) -> tuple[int, ...]:
         """What generation sees before it answers `messages`; without a template that can be one user's message only.
 
         Raises `InputError` if the template, or its absence, refuses them.
         """
-        if RESERVED.search("\n".join(message.content for message in messages)):
-            reserved = f"{what} holds a character from U+10FFF0 to U+10FFFD; they mark places while a text is rendered"
-            raise InputError(Problem("data.reserved", reserved, where, fix="leave it out"))
+        if _is_reserved(Conversation(Place(where, 0), tuple(messages), tools=tuple(tools))):
+            said = f"{what} holds a character from U+10FFF0 to U+10FFFD; they mark places while a text is rendered"
+            raise InputError(Problem("data.reserved", said, where, fix="leave it out"))
         try:
             if self.turns is not None:
-                return tuple(self._prompt_ids(self.turns.prompt(self._hold(messages)[0])))
+                turns, schemas, _ = self._hold(messages, tools)
+                with self._bounds:
+                    self._bounds.row(Place(where, 0))
+                    text = self.turns.prompt(turns, schemas)
+                return tuple(self._prompt_ids(text))
             if [message.role for message in messages] == ["user"]:
                 return tuple(self._raw_prompts([messages[0].content])[0])
         except (Refused, ValueError) as error:
-            raise InputError(Problem("template.refused", f"the chat template refuses {what}: {error}", where)) from None
+            code = "template.memory" if isinstance(error, Starved) else "template.refused"
+            raise InputError(Problem(code, f"the chat template refuses {what}: {error}", where)) from None
         needed = "the model has no chat template, so it cannot read a system turn or earlier turns"
         raise InputError(Problem("template.missing", needed, where, fix="ask with one text alone"))
 
-    def _as_turns(self, example: Example) -> Conversation | None:
+    def _simple(self, examples: Sequence[Simple]) -> list[Tokenised | Problem]:
+        done: dict[int, Tokenised | Problem] = {}
+        chats: dict[int, Conversation] = {}
+        for i, example in enumerate(examples):
+            turns = self._as_turns(example)
+            if not isinstance(example, Passage) and _is_reserved(example):
+                done[i] = reserved(example.place)
+            elif turns is not None:
+                chats[i] = turns
+                self.seen["turns"] += isinstance(example, Pair)
+        left = {i: example for i, example in enumerate(examples) if i not in chats and i not in done}
+        pairs = {i: example for i, example in left.items() if isinstance(example, Pair)}
+        passages = {i: example for i, example in left.items() if isinstance(example, Passage)}
+        infills = {i: example for i, example in left.items() if isinstance(example, Infill)}
+        done |= dict(zip(chats, self._conversations(list(chats.values())), strict=True))
+        done |= dict(zip(pairs, self._pairs(list(pairs.values())), strict=True))
+        done |= dict(zip(passages, self._passages(list(passages.values())), strict=True))
+        done |= dict(zip(infills, self._infills(list(infills.values())), strict=True))
+        return [done[i] for i in range(len(examples))]
+
+    def _as_turns(self, example: Simple) -> Conversation | None:
         if isinstance(example, Pair):
             if self.turns is not None:
                 return example.as_conversation()
             if example.system:
-                raise InputError(_needs_template("a system turn", example.place))
+                raise InputError(needs_template("a system turn", example.place))
         if isinstance(example, Conversation) and self.turns is None:
-            raise InputError(_needs_template("a conversation", example.place))
+            raise InputError(needs_template("a conversation", example.place))
         return example if isinstance(example, Conversation) else None
 
-    def _hold(self, messages: Sequence[Message]) -> tuple[list[Message], int]:
-        held = [self.tokenizer.control.hold(message.content, message.role) for message in messages]
-        pairs = zip(messages, held, strict=True)
-        return [replace(m, content=c) if n else m for m, (c, n) in pairs], sum(n for _, n in held)
+    def _hold(self, messages: Sequence[Message], tools: Tools) -> tuple[list[Message], Tools, int]:
+        pairs = [held(message, self.tokenizer.control) for message in messages]
+        schemas, inside = held_value(tools, self.tokenizer.control) if tools else ((), 0)
+        return [message for message, _ in pairs], schemas, sum(n for _, n in pairs) + inside
 
     def _conversations(self, rows: Sequence[Conversation]) -> list[Tokenised | Problem]:
-        plans = [self._scripts(row) for row in rows]
+        with self._bounds:
+            plans = [self._scripts(row) for row in rows]
         plain = [s.text for plan in plans if not isinstance(plan, Problem) for s in plan[0] if not is_held(s.text)]
         encodings = dict(zip(plain, self.tokenizer.encode_texts(plain), strict=True))
         results: list[Tokenised | Problem] = []
@@ -154,63 +183,57 @@ class Renderer:
             if isinstance(plan, Problem):
                 results.append(plan)
                 continue
-            scripts, held = plan
+            scripts, count = plan
             try:
                 segments = [
                     self._held_segment(row.place, script)
                     if is_held(script.text)
-                    else self._segment(row.place, script, encodings[script.text])
+                    else self._segment(row.place, script, script.learned, encodings[script.text])
                     for script in scripts
                 ]
             except ValueError as error:
                 results.append(Problem("data.control", str(error), str(row.place), fix=SKIP))
             else:
                 self.seen["no-bos"] += tuple(segments[0].tokens[:1]) != self.tokenizer.prefix[:1] != ()
-                results.append(Tokenised(row.place, tuple(segments), held))
+                results.append(Tokenised(row.place, tuple(segments), count))
         return results
 
     def _scripts(self, row: Conversation) -> tuple[list[Script], int] | Problem:
         assert self.turns is not None
-        messages, held = self._hold(row.messages)
+        self._bounds.row(row.place)
         try:
-            scripts = self.turns.scripts(messages, self.learn)
-        except (Refused, Unmaskable) as error:
-            return _unusable(row.place, error)
+            messages, tools, count = self._hold(row.messages, row.tools)
+            scripts = self.turns.scripts(messages, self.learn, tools)
+        except (Refused, Unmaskable, Lost, Nothing, MemoryError) as error:
+            return unusable(row.place, error, self.learn)
         self.seen["own-segment"] += len(scripts) > 1
         self.seen["eos-appended"] += not scripts[0].closed
-        return scripts, held
-
-    def _segment(self, place: Place, script: Script, encoding: tokenizers.Encoding) -> Segment:
-        return self._weighted(place, encoding.ids, encoding, script.learned, script.closed)
+        return scripts, count
 
     def _held_segment(self, place: Place, script: Script) -> Segment:
         """The same with framed control tokens; spans move with the text."""
         control, pieces, spans, length, position = self.tokenizer.control, [], [], 0, 0
-        for start, end in script.learned:
+        for start, end, weight in script.learned:
             before, inside = control.frame(script.text[position:start]), control.frame(script.text[start:end])
-            spans.append((length + len(before), length + len(before) + len(inside)))
+            spans.append((length + len(before), length + len(before) + len(inside), weight))
             pieces += [before, inside]
             length, position = spans[-1][1], end
         text = "".join([*pieces, control.frame(script.text[position:])])
         ids, encoding = self.tokenizer.encode_framed(text)
-        return self._weighted(place, ids, encoding, tuple(spans), script.closed)
+        return self._segment(place, script, spans, encoding, ids)
 
-    def _weighted(
+    def _segment(
         self,
         place: Place,
-        ids: list[int],
+        script: Script,
+        spans: Sequence[Span],
         encoding: tokenizers.Encoding,
-        spans: tuple[tuple[int, int], ...],
-        closed: bool,
+        ids: list[int] | None = None,
     ) -> Segment:
-        weights = np.zeros(len(ids), np.float32)
-        offsets, straddled = encoding.offsets, False
-        for start, end in spans:
-            first = bisect_left(offsets, (start, 0))
-            weights[first : bisect_left(offsets, (end, 0))] = 1.0
-            straddled |= first > 0 and offsets[first - 1][1] > start
+        weights, straddled = weigh(encoding, spans)
         self.seen["straddled"] += straddled
-        return _finish(place, ids, weights, () if closed else (self._eos(place),))
+        end = () if script.closed else (self._eos(place),)
+        return finish(place, encoding.ids if ids is None else ids, weights, end, script.weight)
 
     def _pairs(self, rows: Sequence[Pair]) -> list[Tokenised | Problem]:
         if not rows:
@@ -227,7 +250,7 @@ class Renderer:
             weights = np.zeros(len(prompt) + len(answer), np.float32)
             weights[0 if self.learn == "all" else len(prompt) :] = 1.0
             held = sum(1 for text in (row.prompt, completion) for _ in control.pattern.finditer(text))
-            segment = _finish(row.place, [*prompt, *answer], weights, (self._eos(row.place),))
+            segment = finish(row.place, [*prompt, *answer], weights, (self._eos(row.place),))
             results.append(Tokenised(row.place, (segment,), held))
         return results
 
@@ -237,8 +260,20 @@ class Renderer:
             eos, ids = self._eos(row.place), self.tokenizer.with_prefix(encoding.ids)
             end = () if ids[-1:] == [eos] else (eos,)
             self.seen["markup"] += bool(self.tokenizer.control.pattern.search(row.text))
-            segment = _finish(row.place, ids, np.ones(len(ids), np.float32), end)
+            segment = finish(row.place, ids, np.ones(len(ids), np.float32), end)
             results.append(Tokenised(row.place, (segment,)))
+        return results
+
+    def _infills(self, rows: Sequence[Infill]) -> list[Tokenised | Problem]:
+        if not rows:
+            return []
+        around, results = holes(self.tokenizer, str(rows[0].place)), list[Tokenised | Problem]()
+        for row in rows:
+            try:
+                segment, held = infill(self.tokenizer, around, row)
+                results.append(Tokenised(row.place, (segment,), held))
+            except ValueError as error:
+                results.append(Problem("data.control", str(error), str(row.place), fix=SKIP))
         return results
 
     def _raw_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
@@ -257,34 +292,5 @@ class Renderer:
         return self.tokenizer.eos_id
 
 
-def _written(example: Example) -> str:
-    """All text of an example."""
-    if isinstance(example, Conversation):
-        return "\n".join(message.content for message in example.messages)
-    return f"{example.prompt}\n{example.completion}\n{example.system}" if isinstance(example, Pair) else example.text
-
-
-def _reserved(place: Place) -> Problem:
-    what = "the row holds a character from U+10FFF0 to U+10FFFD; they mark places while a text is rendered"
-    return Problem("data.reserved", what, str(place), fix=SKIP)
-
-
-def _unusable(place: Place, error: Exception) -> Problem:
-    if isinstance(error, Unmaskable):
-        what = f"the chat template cannot be masked exactly: {error}"
-        fix = f"--set train.learn={'last' if error.earlier else 'all'}"
-        return Problem("template.unmaskable", what, str(place), fix=fix)
-    return Problem("template.refused", f"the chat template refuses the row: {error}", str(place), fix=SKIP)
-
-
-def _needs_template(what: str, place: Place) -> Problem:
-    fix = "take an instruct model, or rows with prompt and completion or text"
-    return Problem("template.missing", f"the model has no chat template, so it cannot read {what}", str(place), "", fix)
-
-
-def _finish(place: Place, ids: Sequence[int], weights: Floats, end: Sequence[int]) -> Segment:
-    """A segment of `ids` and the learned tokens `end`; its first token is never learned."""
-    tokens = np.array([*ids, *end], np.int32)
-    weights = np.concatenate([weights, np.ones(len(end), np.float32)])
-    weights[:1] = 0.0
-    return Segment(tokens, weights, place.id)
+def _is_reserved(example: Example) -> bool:
+    return any(not text.isascii() and RESERVED.search(text) for text in texts(example))

@@ -22,6 +22,7 @@ from localtune.errors import InputError, Problem, safe
 
 RESERVED = re.compile("[\U0010fff0-\U0010fffd]")
 """Private-use characters that mark places in a text while it is rendered; no conversation may hold one."""
+_OF_DICT = frozenset(dir(dict))
 _OPEN, _CLOSE = "\U0010fff8", "\U0010fff9"
 
 
@@ -38,23 +39,31 @@ class Refused(Exception):
     """The template does not render these messages; the text says why."""
 
 
+class Starved(Refused):
+    """Rendering them takes more memory than there is."""
+
+
 class ChatTemplate:
     """One template with the special tokens it may write."""
 
     def __init__(self, source: str, tokens: Mapping[str, str], today: datetime.date | None = None) -> None:
         """`tokens`: bos_token, eos_token, …. Raises `InputError` for a template that is not valid."""
-        environment = ImmutableSandboxedEnvironment(
+        environment = _Environment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
         )
         environment.filters["tojson"] = _tojson
         environment.globals.update(raise_exception=_raise, strftime_now=_clock(today))
         self.source = source
-        self._tokens = dict(tokens)
+        self.names = dict(tokens)
+        """bos_token, eos_token, … -> string."""
         try:
             self._template = environment.from_string(source)
-        except (jinja2.TemplateError, RecursionError) as error:
+        except MemoryError:
+            what = "the constants of the chat template take more memory than they may"
+            raise InputError(Problem("template.memory", what, fix="use the model's original chat template")) from None
+        except Exception as error:  # a template is a program, and constants are computed here: whatever it raises
             line = f" in line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-            what = f"the chat template is not valid: {safe(str(error), 200)}{line}"
+            what = f"the chat template is not valid: {safe(str(error) or type(error).__name__, 200)}{line}"
             raise InputError(Problem("template.syntax", what, fix="use the model's original chat template")) from None
 
     def render(
@@ -63,8 +72,10 @@ class ChatTemplate:
         """The text of `messages`; with `prompt` it ends where an answer begins. Raises `Refused`."""
         try:
             text = self._template.render(
-                messages=list(messages), tools=tools, documents=None, add_generation_prompt=prompt, **self._tokens
+                messages=list(messages), tools=tools, documents=None, add_generation_prompt=prompt, **self.names
             )
+        except MemoryError:
+            raise Starved("it needs more memory than it may take") from None
         except Exception as error:  # a template is a program: whatever it raises is its own
             raise Refused(safe(f"{error}" or type(error).__name__, 300)) from None
         return _collect_marks(text) if _OPEN in text else Rendered(text, ())
@@ -81,6 +92,14 @@ def _collect_marks(text: str) -> Rendered:
             plain.append(piece)
             length += len(piece)
     return Rendered("".join(plain), tuple(span for span in spans if span[0] < span[1]))
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """The same, without the exception that a key of a dict costs otherwise."""
+        if type(obj) is dict and attribute in obj and attribute not in _OF_DICT:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
 
 
 class _Generation(Extension):

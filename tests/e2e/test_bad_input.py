@@ -78,7 +78,7 @@ CASES: dict[str, tuple[Case, int, list[str]]] = {
     "broken JSON in the middle": (
         lambda f: _data(f, GOOD * 5 + '{"messages": [}\n' + GOOD * 5),
         2,
-        ["rows.jsonl:6", "JSON", "data.on_error=skip"],
+        ["rows.jsonl:6", "JSON", "localtune data check", "--fix bad"],
     ),
     "a row without an answer": (
         lambda f: _data(f, GOOD * 5 + json.dumps({"messages": ROW["messages"][:1]}) + "\n"),

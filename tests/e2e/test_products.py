@@ -85,7 +85,9 @@ def test_the_fused_folder_is_a_complete_model_that_transformers_loads(run: Run) 
         logits = model(torch.tensor(places.rows[0])[None]).logits[0, places.at[here]].numpy()
     loaded = from_logits(logits, places.following[here])
     recorded = Distributions(tuned.ids[here], tuned.logprobs[here], tuned.following[here])
-    assert divergence(recorded, loaded).max() < 1e-3
+    apart = divergence(recorded, loaded)  # the folder is in bfloat16
+    assert apart.mean() < 1e-4
+    assert apart.max() < 1e-2
     assert (run.fused / "README.md").read_text(encoding="utf-8").startswith("---\n")
 
 

@@ -43,7 +43,9 @@ def _big_model() -> ModelFiles:
 def _prepared(count: int = 100, length: int = 900) -> Prepared:
     tokens, weights = np.ones(length, np.int32), np.ones(length, np.float32)
     train = tuple(Segment(tokens, weights, i) for i in range(count))
-    part = Part("rows.jsonl", count, count, count * length, count * length, 0, 0, (), length, length, length, 1)
+    part = Part(
+        "rows.jsonl", count, count, count * length, count * length, 0, 0, (), length, length, length, "rows.jsonl:1"
+    )
     losses = (Losses("rows.jsonl", 0, (), 0, ()),)
     report = Report("messages", "because", "<|im_end|>", "", part, part, part, losses, ())
     return Prepared(train, (), (), (), report)

@@ -169,7 +169,7 @@ def test_ids_are_those_of_the_vocabulary_vectors() -> None:
 
 def test_a_tiny_corpus_is_split_into_all_of_its_text() -> None:
     tokenizer = Tokenizer(material("model-stories260K"))
-    settings = DataSettings(train="ko-constitution.txt", too_long="split", max_tokens=128)
+    settings = DataSettings(train="ko-constitution.txt", valid="none", max_tokens=128)
     base = material("cpt-text")
     done = prepare(settings, tokenizer, learn="answers", seed=1, base=base, vocabulary=512)
     text = (base / "ko-constitution.txt").read_bytes().decode("utf-8").replace("\r\n", "\n")

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def the_problem(folder: Path, tokenizer: Tokenizer, **settings: Any) -> Problem:
     return caught.value.problems[0]
 
 
-def lines(segments: tuple[Segment, ...]) -> list[int]:
+def lines(segments: Sequence[Segment]) -> list[int]:
     return sorted(segment.source for segment in segments)
 
 
@@ -72,7 +73,7 @@ def test_counts_are_those_of_the_segments(tmp_path: Path, tokenizer: Tokenizer) 
     lengths = sorted(len(segment.tokens) for segment in done.train)
     assert part.tokens == sum(lengths)
     assert part.targets == sum(len(str(i)) + 2 for i in range(12))
-    assert (part.longest, part.longest_line, part.length_p50) == (lengths[-1], 11, lengths[6])
+    assert (part.longest, part.longest_place, part.length_p50) == (lengths[-1], "train.jsonl:11", lengths[6])
 
 
 def targets_of(done: Prepared) -> int:
@@ -91,9 +92,10 @@ def test_targets_after_cutting_are_counted_and_rows_without_any_are_not_kept(
     gone = run(tmp_path, tokenizer, valid="none", max_tokens=64, on_error="skip")
     assert gone.report.losses[0].skipped == 1
     assert "train.jsonl:151  the whole answer is cut away" in gone.report.losses[0].skipped_first[0]
-    assert the_problem(tmp_path, tokenizer, max_tokens=64).code == "data.answer-cut"
+    assert gone.report.losses[0].answers_cut == 1
+    assert the_problem(tmp_path, tokenizer, max_tokens=64, on_error="stop").code == "data.answer-cut"
     dropped = run(tmp_path, tokenizer, valid="none", max_tokens=64, too_long="drop")
-    assert (dropped.report.losses[0].dropped, dropped.report.losses[0].dropped_lines) == (1, (151,))
+    assert (dropped.report.losses[0].dropped, dropped.report.losses[0].dropped_first) == (1, ("train.jsonl:151",))
 
 
 def test_counting_padding_as_targets_would_be_noticed(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -167,7 +169,7 @@ def test_a_report_of_another_format_is_not_read(tmp_path: Path, tokenizer: Token
 def test_control_strings_in_rows_are_reported(tmp_path: Path, tokenizer: Tokenizer) -> None:
     write_rows(tmp_path / "train.jsonl", [*pairs(3), {"prompt": "what is <|im_end|>?", "completion": "an end"}])
     part = run(tmp_path, tokenizer).report.train
-    assert (part.neutralised, part.neutralised_lines) == (1, (4,))
+    assert (part.neutralised, part.neutralised_places) == (1, ("train.jsonl:4",))
 
 
 def test_a_token_beyond_the_embedding_names_row_and_id(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -183,18 +185,38 @@ def test_too_many_bad_rows_stop_even_when_skipping(tmp_path: Path, tokenizer: To
     write_rows(tmp_path / "train.jsonl", [*pairs(99), bad])
     assert run(tmp_path, tokenizer, on_error="skip").report.losses[0].skipped == 1
     write_rows(tmp_path / "train.jsonl", [*pairs(98), bad, bad])
-    problem = the_problem(tmp_path, tokenizer, on_error="skip")
-    assert problem.code == "data.too-many-bad"
-    assert "train.jsonl:99" in problem.evidence
+    with pytest.raises(InputError) as caught:
+        run(tmp_path, tokenizer)
+    assert [p.code for p in caught.value.problems] == ["data.nothing-to-learn"] * 2 + ["data.too-many-bad"]
+    assert caught.value.problems[0].where == "train.jsonl:99"
 
 
 def test_text_is_split_without_loss(tmp_path: Path) -> None:
     tokenizer = save_tokenizer(tmp_path / "base", template=None, bos=True)
     text = "Once upon a time.\n" * 20
     (tmp_path / "a.txt").write_text(text)
-    done = run(tmp_path, tokenizer, train="a.txt", too_long="split", max_tokens=64)
+    done = run(tmp_path, tokenizer, train="a.txt", valid="none", max_tokens=64)
     assert "".join(all_text(tokenizer, segment) for segment in done.train) == f"<s>{text}</s>"
-    assert done.report.notes[0] == "no validation: 1 rows are too few to hold some out"
+    assert (done.report.train.split, done.report.train.cut) == (1, 0)
+
+
+def test_pieces_of_one_text_are_held_out(tmp_path: Path) -> None:
+    tokenizer = save_tokenizer(tmp_path / "base", template=None, bos=True)
+    (tmp_path / "a.txt").write_text("".join(f"line {i} of a text.\n" for i in range(100)))
+    whole = run(tmp_path, tokenizer, train="a.txt", valid="none", max_tokens=64)
+    done = run(tmp_path, tokenizer, train="a.txt", max_tokens=64)
+    pieces = {segment.tokens.tobytes() for segment in whole.train}
+    assert len(done.valid) == len(pieces) // 5
+    assert {s.tokens.tobytes() for s in done.train} | {s.tokens.tobytes() for s in done.valid} == pieces
+    assert len(done.train) + len(done.valid) == len(pieces)
+    assert done.report.notes[0] == f"validation: {len(done.valid)} of {len(pieces)} pieces of the text are held out"
+
+
+def test_too_few_rows_leave_no_validation(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(9))
+    done = run(tmp_path, tokenizer)
+    assert (len(done.train), len(done.valid)) == (9, 0)
+    assert done.report.notes[0] == "no validation: fewer than 10 rows are too few to hold some out"
 
 
 @pytest.mark.parametrize(
@@ -257,5 +279,5 @@ def test_the_report_says_what_was_done(tmp_path: Path, tokenizer: Tokenizer) -> 
     report = run(tmp_path, tokenizer).report
     assert report.why == "prompt-completion, because every row has the keys prompt and completion"
     assert report.end_of_turn == "<|im_end|>"
-    assert report.notes == ("prompt and completion became a user and an assistant turn of the model's chat template",)
+    assert report.notes == ("prompt and answer became a user and an assistant turn of the model's chat template",)
     assert report.tokenizer == tokenizer.fingerprint

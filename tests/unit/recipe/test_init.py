@@ -50,13 +50,13 @@ def test_a_folder_that_is_a_link_does_not_lead_astray(here: Path) -> None:
     except OSError:
         pytest.skip("no links on this system")
     recipe = written(Path("link/r.yaml"), "x/rows.jsonl", "-m", "org/name")
-    assert (here / "link" / recipe.data.train).samefile(here / "x" / "rows.jsonl")
+    assert (here / "link" / str(recipe.data.train)).samefile(here / "x" / "rows.jsonl")
 
 
 def test_a_name_with_a_tilde_or_a_hash_is_the_file_of_that_name(here: Path) -> None:
     (here / "~odd #1: rows.jsonl").write_text("{}\n")
     recipe = written(Path("r.yaml"), "~odd #1: rows.jsonl", "-m", "org/name")
-    assert (here / recipe.data.train).is_file()
+    assert (here / str(recipe.data.train)).is_file()
 
 
 def test_data_on_another_drive_is_named_absolutely(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,12 +67,13 @@ def test_data_on_another_drive_is_named_absolutely(here: Path, monkeypatch: pyte
         patch.setattr(os.path, "relpath", no_way)
         run("x/rows.jsonl", "-m", "org/name", "-o", "out/r.yaml")
     train = load(Path("out/r.yaml"), environ={}).recipe.data.train
-    assert Path(train).is_absolute()
-    assert Path(train).samefile(here / "x" / "rows.jsonl")
+    assert Path(str(train)).is_absolute()
+    assert Path(str(train)).samefile(here / "x" / "rows.jsonl")
 
 
-@pytest.mark.parametrize(("data", "code"), [("none.jsonl", "data.missing"), ("x", "data.folder")])
+@pytest.mark.parametrize(("data", "code"), [("none.jsonl", "data.missing"), ("empty", "data.folder")])
 def test_data_that_is_not_there_is_told_before_anything_is_written(here: Path, data: str, code: str) -> None:
+    (here / "empty").mkdir()
     with pytest.raises(InputError) as caught:
         run(data, "-m", "org/name", "-o", "out/r.yaml")
     assert caught.value.problems[0].code == code

@@ -224,9 +224,8 @@ def test_a_tilde_is_expanded_wherever_a_path_is_written(
         monkeypatch.setenv(name, str(home))
     text = "model: ~/m\ndata: {train: ~/x.jsonl, valid: ~/v.jsonl}\n"
     recipe = loaded(file, text, ["data.test=~/t.jsonl"]).recipe
-    assert [Path(name) for name in (recipe.model, recipe.data.train, recipe.data.valid, str(recipe.data.test))] == [
-        *(home / "m", home / "x.jsonl", home / "v.jsonl", home / "t.jsonl")
-    ]
+    named = (recipe.model, recipe.data.train, recipe.data.valid, recipe.data.test)
+    assert [Path(str(name)) for name in named] == [*(home / "m", home / "x.jsonl", home / "v.jsonl", home / "t.jsonl")]
     assert loaded(file, MINIMAL, ["model=~/m"]).recipe.model == recipe.model
     assert loaded(file, dump(recipe)).recipe == recipe
 

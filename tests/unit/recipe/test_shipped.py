@@ -63,7 +63,7 @@ def test_a_recipe_and_a_data_file_are_found_in_the_home_folder(here: Path) -> No
     assert named("~/r.yaml") == "mine"
     (here / "home" / "x.jsonl").write_text("{}\n")
     loaded = read_recipe("~/x.jsonl", "org/name", (), None)
-    assert Path(loaded.recipe.data.train) == here / "home" / "x.jsonl"
+    assert Path(str(loaded.recipe.data.train)) == here / "home" / "x.jsonl"
 
 
 @pytest.mark.parametrize("source", ["rows", "rows/*.jsonl", "owner/name", "owner/name:main@v1", "hf://datasets/o/n"])

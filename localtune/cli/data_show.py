@@ -1,0 +1,251 @@
+"""`localtune data show` and `stats`: rows as the model sees them, and all of them in numbers."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from localtune.batch import Segment
+from localtune.cli.data_options import Asked, asked, bars, colours, data_arguments, say, wrapped
+from localtune.cli.options import to_json
+from localtune.data.check.written import text_of
+from localtune.data.conversations import Conversation, Example, Infill, Labelled, Message, Pair, Passage, Preference
+from localtune.data.measure import Measured, Spread, measure
+from localtune.data.paint import paint
+from localtune.data.parts import Tokenised
+from localtune.data.rendering import Rendering
+from localtune.data.tokenizer import Tokenizer
+from localtune.errors import InputError, Problem, safe
+
+JOINERS = "\u200c\u200d"
+"""Written inside words of Persian and Hindi, and inside emoji; they steer no terminal."""
+MARK = "▒"
+
+
+@click.command(short_help="Rows as the model sees them.")
+@data_arguments()
+@click.option("--row", help="Number or line of the row; FILE:LINE where there are several files.")
+@click.option("-n", "count", type=click.IntRange(1), default=3, show_default=True, help="Rows without --row.")
+@click.option("--mask", is_flag=True, help="Paint what is learned (▒ at both ends where there are no colours).")
+@click.option("--ids", is_flag=True, help="Every token with its id and weight.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def show(
+    names: str,
+    model: str | None,
+    overrides: tuple[str, ...],
+    row: str | None,
+    count: int,
+    mask: bool,
+    ids: bool,
+    as_json: bool,
+) -> None:
+    """A row as the model sees it with -m, else in normal form; --mask paints what is learned."""
+    data = asked(names, model, overrides)
+    if (mask or ids) and data.model is None:
+        what = "what is learned, and which ids, a model's tokenizer and template decide"
+        raise InputError(Problem("data.show", what, fix=f"localtune data show {data.shown} -m MODEL --mask"))
+    rows = list(_chosen(data, row, count))
+    with data.rendering() as rendering:
+        if as_json:
+            click.echo(to_json({"format": 1, "rows": [_as_json(example, rendering) for example in rows]}))
+            return
+        for number, example in enumerate(rows):
+            if number:
+                say("")
+            for line in _head(example) if rendering is None else _rendered(example, rendering, mask=mask, ids=ids):
+                say(line)
+
+
+@click.command(short_help="All rows in numbers.")
+@data_arguments()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def stats(names: str, model: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Rows, turns, roles, lengths, columns and scripts; with -m also tokens and what of them is learned."""
+    data = asked(names, model, overrides)
+    with data.rendering() as rendering:
+        measured = measure(data.train(), rendering)
+    if as_json:
+        click.echo(to_json(measured.to_json()))
+        return
+    for line in _stats_lines(measured):
+        say(line)
+
+
+def runs(tokenizer: Tokenizer, segment: Segment) -> Iterator[tuple[str, bool]]:
+    """The text of `segment` in runs that are learned, or are not; together its decoded text."""
+    for learned, pieces in itertools.groupby(paint(tokenizer, segment), lambda piece: piece.weight > 0):
+        yield "".join(piece.text for piece in pieces), learned
+
+
+def _chosen(data: Asked, row: str | None, count: int) -> Iterator[Example]:
+    """Row `row`, or the first `count` that can be used. Raises `InputError` for a row that cannot be used."""
+    unread: list[Problem] = []
+    seen = last = 0
+    for found, outcome in data.train().rows(unread.append):
+        last = found.place.line
+        if row is None and isinstance(outcome, Problem):
+            say(str(outcome), err=True)
+        elif row is None or row in (str(last), str(found.place)):
+            if isinstance(outcome, Problem):
+                raise InputError(outcome)
+            yield outcome
+            seen += 1
+            if row is not None or seen == count:
+                return
+        wanted = [problem for problem in unread if row is not None and _is_at(problem.where, row)]
+        if wanted:
+            raise InputError(*wanted)
+        unread.clear()
+    if row is not None:
+        what = f"there is no row {safe(row, 40)}; the last one is {last:,}"
+        raise InputError(*[p for p in unread if _is_at(p.where, row)] or [Problem("data.row", what, data.shown)])
+
+
+def _is_at(where: str, row: str) -> bool:
+    return f"{where}:".startswith(f"{row}:") or f":{row}:" in f"{where}:"
+
+
+def _head(example: Example) -> Iterator[str]:
+    """The normal form, turn by turn."""
+    yield from _title(str(example.place), "normal form; -m MODEL shows what a model sees")
+    match example:
+        case Conversation(messages=messages, tools=tools):
+            if tools:
+                yield f"tools: {', '.join(safe(_tool_name(tool), 60) for tool in tools)}"
+            yield from _turns(messages)
+        case Pair():
+            yield from _turns(example.as_conversation().messages)
+        case Preference(chosen=chosen, rejected=rejected):
+            for name, side in (("chosen", chosen), ("rejected", rejected)):
+                yield f"━━ {name}"
+                yield from _turns(side.messages if isinstance(side, Conversation) else side.as_conversation().messages)
+        case Labelled(example=inner, wanted=wanted):
+            yield f"━━ {'wanted' if wanted else 'unwanted'}"
+            yield from _turns(inner.messages if isinstance(inner, Conversation) else inner.as_conversation().messages)
+        case Passage(text=text):
+            yield _shown(text)
+        case Infill(prefix=prefix, suffix=suffix, middle=middle):
+            for name, text in (("prefix", prefix), ("middle (learned)", middle), ("suffix", suffix)):
+                yield f"── {name}"
+                yield _shown(text)
+
+
+def _turns(messages: Sequence[Message]) -> Iterator[str]:
+    for message in messages:
+        name = f" {safe(message.name, 60)}" if message.name else ""
+        weight = f"  weight {message.weight:g}" if message.weight != 1 else ""
+        yield f"── {message.role}{name}{weight}"
+        if message.reasoning:
+            yield f"(thinks) {_shown(message.reasoning)}"
+        if message.content:
+            yield _shown(message.content)
+        for call in message.calls:
+            yield f"(calls) {safe(call.name, 60)}({_shown(to_json(call.arguments))})"
+
+
+def _tool_name(tool: dict[str, Any]) -> str:
+    function = tool.get("function", tool)
+    return str(function.get("name", "?")) if isinstance(function, dict) else "?"
+
+
+def _rendered(example: Example, rendering: Rendering, *, mask: bool, ids: bool) -> Iterator[str]:
+    """The row as text, as the model gets it."""
+    ((result,),) = rendering.render([[example]])
+    if isinstance(result, Problem):
+        raise InputError(result)
+    tokens, learned = _counts(result)
+    share = 100 * learned / max(tokens, 1)
+    yield from _title(str(example.place), f"{tokens:,} tokens · {learned:,} learned ({share:.0f} %)")
+    if result.held:
+        strings = ", ".join(sorted(set(rendering.tokenizer.control.pattern.findall(text_of(example)))))
+        yield from wrapped(f"learned as plain text, not as control tokens: {safe(strings, 200)}", "  ")
+    for number, segment in enumerate(result.segments, start=1):
+        if len(result.segments) > 1:
+            yield f"━━ segment {number} of {len(result.segments)}, {len(segment.tokens):,} tokens"
+        if ids:
+            yield from _token_lines(rendering.tokenizer, segment)
+        else:
+            yield "".join(
+                _painted(text, is_learned and mask) for text, is_learned in runs(rendering.tokenizer, segment)
+            )
+
+
+def _painted(text: str, learned: bool) -> str:
+    if not learned:
+        return _shown(text)
+    return click.style(_shown(text), reverse=True) if colours() else f"{MARK}{_shown(text)}{MARK}"
+
+
+def _token_lines(tokenizer: Tokenizer, segment: Segment) -> Iterator[str]:
+    """A line a token; what several tokens write together stands beside the last of them."""
+    at = 0
+    for piece in paint(tokenizer, segment):
+        for number, token in enumerate(piece.ids, start=1):
+            text = safe(repr(piece.text), 60) if number == len(piece.ids) else "…"
+            yield f"{at:>6} {token:>7} {segment.weights[at]:>5g}  {text}"
+            at += 1
+
+
+def _title(place: str, text: str) -> Iterator[str]:
+    yield from wrapped(f"{safe(place, 200)}  {text}", "")
+
+
+def _counts(result: Tokenised) -> tuple[int, int]:
+    return sum(len(s.tokens) for s in result.segments), sum(s.targets for s in result.segments)
+
+
+def _shown(text: str) -> str:
+    return safe(text, limit=max(1, len(text) * 12), keep=JOINERS)
+
+
+def _as_json(example: Example, rendering: Rendering | None) -> dict[str, Any]:
+    from localtune.data.shapes import to_messages
+
+    value: dict[str, Any] = {"place": str(example.place), "row": to_messages(example)}
+    if rendering is None:
+        return value
+    ((result,),) = rendering.render([[example]])
+    if isinstance(result, Problem):
+        raise InputError(result)
+    segments = [
+        {
+            "tokens": segment.tokens.tolist(),
+            "weights": segment.weights.tolist(),
+            "text": [{"text": text, "learned": learned} for text, learned in runs(rendering.tokenizer, segment)],
+        }
+        for segment in result.segments
+    ]
+    tokens, learned = _counts(result)
+    return value | {"tokens": tokens, "learned": learned, "neutralised": result.held, "segments": segments}
+
+
+def _stats_lines(measured: Measured) -> Iterator[str]:
+    yield from wrapped(f"{safe(measured.name, 200)}: {safe(measured.why)}", "")
+    unusable = f", and {measured.unusable:,} that cannot be used" if measured.unusable else ""
+    yield f"rows        {measured.rows:,}{unusable}"
+    columns = ", ".join(f"{safe(name, 40)} {count:,}" for name, count in list(measured.columns.items())[:20])
+    yield from _field("columns", columns)
+    if measured.roles:
+        roles = ", ".join(f"{role} {count:,}" for role, count in measured.roles.items())
+        turns = measured.turns
+        yield from _field("turns", f"p50 {turns.p50}  p95 {turns.p95}  max {turns.longest}; {roles}")
+    scripts = ", ".join(f"{script or 'no letters'} {count:,}" for script, count in measured.scripts.items())
+    yield from _field("scripts", scripts)
+    yield from _spread_lines("characters", measured.characters)
+    if measured.tokens and measured.learned:
+        yield from _spread_lines("tokens", measured.tokens)
+        yield from _spread_lines("learned", measured.learned)
+        yield f"            {measured.learned.total / max(measured.tokens.total, 1):.0%} of all tokens are learned"
+
+
+def _spread_lines(name: str, spread: Spread) -> Iterator[str]:
+    lengths = f"p5 {spread.p5:,}  p50 {spread.p50:,}  p95 {spread.p95:,}  max {spread.longest:,}"
+    yield f"{name:<10}  {lengths}  total {spread.total:,}"
+    yield f"            0 {bars(spread.histogram)} p99"
+
+
+def _field(name: str, text: str) -> Iterator[str]:
+    first, *more = [*wrapped(text, " " * 12)] or [""]
+    yield f"{name:<10}  {first.strip()}"
+    yield from more

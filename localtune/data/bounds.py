@@ -89,8 +89,12 @@ class Limits:
         self._armed = time.monotonic()
 
     def _say(self, number: int) -> None:
-        os.lseek(self._progress, 0, os.SEEK_SET)
-        os.write(self._progress, number.to_bytes(8, "little", signed=True))
+        said = number.to_bytes(8, "little", signed=True)
+        if sys.platform == "win32":
+            os.lseek(self._progress, 0, os.SEEK_SET)
+            os.write(self._progress, said)
+        else:
+            os.pwrite(self._progress, said, 0)
 
 
 class _Memory:

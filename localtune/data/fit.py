@@ -52,6 +52,8 @@ def fit(row: Tokenised, max_tokens: int, too_long: TooLong, *, together: bool = 
     `together`: the segments are compared with each other (a preference), so none may be lost.
     """
     longest = max(len(segment.tokens) for segment in row.segments)
+    if longest <= max_tokens and all(segment.weights[0] == 0 and segment.weights.any() for segment in row.segments):
+        return Fitted(row)
     if longest > max_tokens and too_long == "error":
         what = f"the row has {longest:,} tokens, data.max_tokens is {max_tokens:,}"
         return Problem("data.too-long", what, str(row.place), fix=f"--set data.max_tokens={longest}")

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from localtune.data.conversations import Conversation, Example, Pair, Passage
+from localtune.data.conversations import Conversation, Example, Pair
 from localtune.data.fit import Fitted, fit, resolved
 from localtune.data.order import Indices
 from localtune.data.parts import Tokenised
 from localtune.data.prepared import Prepared, Sample, TestItem, save_rest
 from localtune.data.reading import Source
 from localtune.data.remarks import remarks
-from localtune.data.rendering import Rendering
+from localtune.data.rendering import Rendering, blocks
 from localtune.data.report import KEPT_LINES, Losses, Part, Report, RowFigures
 from localtune.data.rows import BadRows
 from localtune.data.segments import Longs, Segments, SegmentWriter, write
@@ -31,8 +31,6 @@ from localtune.data.turns import Learn
 from localtune.errors import InputError, Problem
 from localtune.settings import DataSettings
 
-_BLOCK, _LONG = 1024, 1 << 22
-"""Rows, and characters, that are rendered at once."""
 _COMPARED = {"preference": "two answers", "kto": "wanted and unwanted answers"}
 """Shapes that only an objective other than SFT learns from."""
 
@@ -207,7 +205,7 @@ class _Reader:
 
     def _fitted(self, found: Iterator[Example], form: Format) -> Iterator[tuple[Example, Fitted | Problem]]:
         too_long = resolved(self._settings.too_long, form.shape)
-        ours, theirs = itertools.tee(_blocks(found))
+        ours, theirs = itertools.tee(blocks(found))
         for block, results in zip(ours, self._rendering.render(theirs), strict=True):
             for example, result in zip(block, results, strict=True):
                 if isinstance(result, Tokenised):
@@ -222,18 +220,6 @@ class _Reader:
             what = f"token id {largest:,} lies beyond the model's embedding of {self._making.vocabulary:,} rows"
             fix = "use the tokenizer that belongs to this model"
             raise InputError(Problem("tokenizer.vocabulary", what, str(row.place), fix=fix))
-
-
-def _blocks(found: Iterator[Example]) -> Iterator[list[Example]]:
-    block, size = list[Example](), 0
-    for example in found:
-        block.append(example)
-        size += len(example.text) if isinstance(example, Passage) else 0
-        if len(block) == _BLOCK or size > _LONG:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """From a name to a model that answers: a run, a model's folder, or a GGUF file."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -12,11 +11,10 @@ from localtune.adapter import Full, Nothing
 from localtune.backend import MemorySpec, Precision, Session, load_backend
 from localtune.chat.answer import Speaker
 from localtune.chat.speakers import GgufSpeaker, SessionSpeaker
-from localtune.data.conversations import Message
-from localtune.data.render import Renderer
-from localtune.data.template import Refused
+from localtune.data.conversations import Conversation, Message
+from localtune.data.rendering import Rendering
+from localtune.data.rows import Place
 from localtune.data.tokenizer import Tokenizer
-from localtune.data.turns import Unmaskable
 from localtune.errors import InputError, Problem
 from localtune.job import Job
 from localtune.llamacpp import LlamaServer
@@ -76,14 +74,14 @@ def open_run(job: Job) -> Chat:
     """Base and product of a run; an adapter shares its base's memory. Asking an unfinished run raises `InputError`."""
     backend = load_backend(job.plan.device.backend)
 
-    def speaker(session: Session, *, adapter: bool = True) -> Speaker:
+    def speaker(stack: ExitStack, session: Session, *, adapter: bool = True) -> Speaker:
         context = job.model.config.context
-        return SessionSpeaker(session, job.tokenizer, job.sampling.stop, context, adapter=adapter)
+        return SessionSpeaker(session, _rendering(stack, job.tokenizer), job.sampling.stop, context, adapter=adapter)
 
     if isinstance(job.trainable, Full):
         openers = {
-            "tuned": lambda stack: speaker(stack.enter_context(job.open_product(backend))),
-            "base": lambda stack: speaker(stack.enter_context(job.open_base(backend))),
+            "tuned": lambda stack: speaker(stack, stack.enter_context(job.open_product(backend))),
+            "base": lambda stack: speaker(stack, stack.enter_context(job.open_base(backend))),
         }
         return Chat(job.run.name, job.tokenizer.template is not None, openers)
     shared: list[Session] = []
@@ -91,7 +89,7 @@ def open_run(job: Job) -> Chat:
     def both(stack: ExitStack, *, adapter: bool) -> Speaker:
         if not shared:
             shared.append(stack.enter_context(job.open_product(backend)))
-        return speaker(shared[0], adapter=adapter)
+        return speaker(stack, shared[0], adapter=adapter)
 
     voices = {"tuned": partial(both, adapter=True), "base": partial(both, adapter=False)}
     return Chat(job.run.name, job.tokenizer.template is not None, voices)
@@ -116,8 +114,8 @@ def open_folder(folder: Path) -> Chat:
             memory=MemorySpec(device.memory_limit),
             seed=0,
         )
-        context = model.config.context
-        return SessionSpeaker(stack.enter_context(session), tokenizer, stops(model, tokenizer), context)
+        context, rendering = model.config.context, _rendering(stack, tokenizer)
+        return SessionSpeaker(stack.enter_context(session), rendering, stops(model, rendering), context)
 
     return Chat(folder.name, tokenizer.template is not None, {"model": opened})
 
@@ -132,16 +130,20 @@ def open_gguf(path: Path, *, template: bool) -> Chat:
     return Chat(path.name, template, {"model": opened})
 
 
-def stops(model: ModelFiles, tokenizer: Tokenizer) -> tuple[int, ...]:
+def stops(model: ModelFiles, rendering: Rendering) -> tuple[int, ...]:
     """Every token that ends an answer: those the model names, eos, and what its template writes behind an answer."""
+    tokenizer = rendering.tokenizer
     ends = {*model.stop_ids} | ({tokenizer.eos_id} if tokenizer.eos_id is not None else set())
-    turns = Renderer(tokenizer, learn="answers").turns
-    if turns is not None:
-        with contextlib.suppress(Unmaskable, Refused):
-            turns.answer([Message("user", "a"), Message("assistant", "b")])
-        if turns.end_of_turn:
-            ends.add(tokenizer.id_of(turns.end_of_turn))
+    if tokenizer.template is not None:
+        talk = Conversation(Place("a short chat", 1), (Message("user", "a"), Message("assistant", "b")))
+        list(rendering.render([[talk]]))  # a template that refuses it has shown no end
+        if rendering.end_of_turn:
+            ends.add(tokenizer.id_of(rendering.end_of_turn))
     return tuple(sorted(ends))
+
+
+def _rendering(stack: ExitStack, tokenizer: Tokenizer) -> Rendering:
+    return stack.enter_context(Rendering(tokenizer, learn="answers", workers=1))
 
 
 def _is_model(folder: Path) -> bool:

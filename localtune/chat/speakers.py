@@ -6,14 +6,13 @@ is written. Without a template both continue one text as it is.
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
 
 from localtune.backend import Sampling, Session
 from localtune.chat.answer import Wishes
 from localtune.chat.pieces import Pieces
 from localtune.data.conversations import Message
 from localtune.data.render import Renderer
-from localtune.data.tokenizer import Tokenizer
+from localtune.data.rendering import Rendering
 from localtune.errors import InputError, Problem
 from localtune.llamacpp import Ended, LlamaServer
 
@@ -22,11 +21,16 @@ class SessionSpeaker:
     """A model in a backend's memory; with `adapter=False` the base beneath the adapter."""
 
     def __init__(
-        self, session: Session, tokenizer: Tokenizer, stop: Sequence[int], context: int, *, adapter: bool = True
+        self,
+        session: Session,
+        renderer: Renderer | Rendering,
+        stop: Sequence[int],
+        context: int,
+        *,
+        adapter: bool = True,
     ) -> None:
-        self._session, self._tokenizer, self._adapter = session, tokenizer, adapter
+        self._session, self._renderer, self._adapter = session, renderer, adapter
         self._stop, self._context = tuple(stop), context
-        self._renderer = Renderer(tokenizer, learn="answers")
 
     def reply(self, messages: Sequence[Message], wishes: Wishes) -> Generator[str, None, Ended]:
         """See `Speaker`. Prompt and answer together are at most `context` tokens."""
@@ -37,7 +41,7 @@ class SessionSpeaker:
             raise InputError(Problem("chat.context", what, fix="shorten the conversation"))
         tokens = min(wishes.max_tokens, room)
         sampling = Sampling(self._stop, tokens, wishes.temperature, wishes.top_p, wishes.seed)
-        pieces, drawn, stopped = Pieces(self._tokenizer), 0, False
+        pieces, drawn, stopped = Pieces(self._renderer.tokenizer), 0, False
         for _, token in self._session.generate([ids], sampling, adapter=self._adapter):
             drawn, stopped = drawn + 1, token in self._stop
             if not stopped and (text := pieces.add(token)):
@@ -62,7 +66,8 @@ class GgufSpeaker:
             "tokens": wishes.max_tokens,
         }
         if self._template:
-            return (yield from self._server.chat([asdict(message) for message in messages], **more))  # type: ignore[arg-type]
+            turns = [{"role": message.role, "content": message.content} for message in messages]
+            return (yield from self._server.chat(turns, **more))  # type: ignore[arg-type]
         if [message.role for message in messages] != ["user"]:
             what = "the file has no chat template, so it cannot read a system turn or earlier turns"
             raise InputError(Problem("template.missing", what, fix="ask with one text alone"))

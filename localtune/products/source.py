@@ -12,7 +12,7 @@ from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Full, Lora, Nothing, Tr
 from localtune.backend import BACKENDS, MemorySpec, Precision, Session, load_backend
 from localtune.batch import Segment
 from localtune.data.conversations import Message
-from localtune.data.render import Renderer
+from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem, ResourceError
 from localtune.events import Event, Phase, Warn
@@ -168,12 +168,13 @@ def _exact(model: ModelFiles, limit: int) -> Precision:
 def _unknown(model: ModelFiles, tokenizer: Tokenizer) -> Reference:
     ids = [np.array(tokenizer.encode(text, special=True), np.int32) for text in PASSAGES]
     segments = [Segment(tokens, np.ones(len(tokens), np.float32), 0) for tokens in ids]
-    renderer = Renderer(tokenizer, learn="answers")
-    if renderer.turns is None:
+    if tokenizer.template is None:
         prompts = [Prompt(tokenizer.decode(tokens.tolist(), skip_special=True), tokens) for tokens in (ids[0][:16],)]
     else:
         question = "Hello! Who are you?"
-        prompts = [Prompt(question, np.array(renderer.conversation_ids([Message("user", question)]), np.int32))]
+        with Rendering(tokenizer, learn="answers", workers=1) as rendering:
+            asked = rendering.conversation_ids([Message("user", question)])
+        prompts = [Prompt(question, np.array(asked, np.int32))]
     fitting = tuple(prompt for prompt in prompts if len(prompt.tokens) <= model.config.context - ANSWER)
     return Reference(places_in(segments, model.config.context), fitting, model.stop_ids, "built-in", {}, {}, {})
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from localtune.batch import Ints
-from localtune.data.render import Renderer
+from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, RunFailed
 from localtune.llamacpp import LlamaServer
@@ -82,13 +82,16 @@ def prove_file(
     began = time.monotonic()
     reference = reference.thinned(*affordable(path.stat().st_size))
     try:
-        with LlamaServer(path, context=_context(reference), check=check) as server:
+        with (
+            LlamaServer(path, context=_context(reference), check=check) as server,
+            Rendering(tokenizer, learn="answers", workers=1) as rendering,
+        ):
             heard = checks.hear(server, reference, cache=True)
             answers = checks.answer(server, reference)
             teller = "tuned" if "tuned" in reference.said else "weights"
             found = [
                 checks.tokens(server, tokenizer, reference),
-                checks.template(server, Renderer(tokenizer, learn="answers")),
+                checks.template(server, rendering),
                 checks.stop(server, tokenizer, reference, answers, teller),
                 checks.file(reference, heard, encoding),
             ]

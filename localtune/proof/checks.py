@@ -9,6 +9,7 @@ import numpy as np
 from localtune.batch import Ints
 from localtune.data.conversations import Message
 from localtune.data.render import Renderer
+from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
 from localtune.distribution import TOP, Distributions, agreement, carried, divergence, finite, from_tops
 from localtune.errors import InputError, safe
@@ -58,9 +59,9 @@ def tokens(server: LlamaServer, tokenizer: Tokenizer, reference: Reference) -> C
     )
 
 
-def template(server: LlamaServer, renderer: Renderer) -> Check:
+def template(server: LlamaServer, renderer: Renderer | Rendering) -> Check:
     """Conversations give the ids that the model's own template gives."""
-    if renderer.turns is None:
+    if renderer.tokenizer.template is None:
         return Check("template", None, "the model has no chat template")
     compared, wrong = 0, []
     for turns in CONVERSATIONS:

@@ -18,6 +18,7 @@ from localtune.chat.pieces import Pieces
 from localtune.chat.speakers import GgufSpeaker, SessionSpeaker
 from localtune.data.conversations import Message
 from localtune.data.render import Renderer
+from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError
 from localtune.llamacpp import Ended, LlamaServer
@@ -55,7 +56,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 
 def _speaker(session: Scripted, tokenizer: Tokenizer, context: int = 200, *, adapter: bool = True) -> SessionSpeaker:
     stop = (tokenizer.id_of("<|im_end|>"),)
-    return SessionSpeaker(cast(Session, session), tokenizer, stop, context, adapter=adapter)
+    renderer = Renderer(tokenizer, learn="answers")
+    return SessionSpeaker(cast(Session, session), renderer, stop, context, adapter=adapter)
 
 
 def test_a_prompt_is_what_training_showed_before_the_answer(tokenizer: Tokenizer) -> None:
@@ -179,7 +181,8 @@ def test_tokens_decoded_one_by_one_would_fail_that(any_tokenizer: Tokenizer) -> 
 def test_answers_end_with_what_the_template_writes_behind_them(tmp_path: Path) -> None:
     model = resolve(str(MODEL), MODEL, offline=True)
     names = save_tokenizer(tmp_path)
-    ends = stops(replace(model, stop_ids=(7,)), names)
+    with Rendering(names, learn="answers", workers=1) as rendering:
+        ends = stops(replace(model, stop_ids=(7,)), rendering)
     assert ends == (7, names.id_of("</s>"), names.id_of("<|im_end|>"))
 
 

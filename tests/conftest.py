@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from tests.command import MODEL, Command, end_runs
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+_CACHE = tempfile.TemporaryDirectory(prefix="localtune-tests-")
+os.environ["LOCALTUNE_CACHE"] = _CACHE.name  # tests leave nothing in the user's own
 
 
 @pytest.fixture

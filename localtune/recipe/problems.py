@@ -110,6 +110,11 @@ def _part(value: Any, inner: Keys) -> Any:
 
 
 def _entry(setting: Setting) -> str:
-    branches = [setting.schema, *setting.schema.get("anyOf", ())]
-    found = [branch.get("items") or branch.get("additionalProperties") for branch in branches]
+    found = [branch.get("items") or branch.get("additionalProperties") for branch in _branches(setting.schema)]
     return words(next(schema for schema in found if schema))
+
+
+def _branches(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield schema
+    for branch in schema.get("anyOf", ()):
+        yield from _branches(branch)

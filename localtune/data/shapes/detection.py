@@ -90,7 +90,7 @@ def columns_problem(row: Row, named: Columns, shape: Shape | None) -> Problem:
         what = f"the columns {has} do not tell which is the prompt and which the answer"
     empty = [key for key in row.value if row.value[key] is None]
     what += f" ({_listed(empty[:5])} empty)" if empty else ""
-    return problem(row, "data.columns", what, _proposal(row.value))
+    return problem(row, "data.columns", what, _proposal(row.value, shape))
 
 
 def _check_named(row: Row, named: Columns, given: Shape | None) -> None:
@@ -99,7 +99,7 @@ def _check_named(row: Row, named: Columns, given: Shape | None) -> None:
         if key not in row.value:
             has = ", ".join(safe(key, 40) for key in list(row.value)[:_SHOWN_COLUMNS]) or "none"
             what = f"data.columns says that {name} is in {safe(key, 40)}; the row has the columns {has}"
-            raise InputError(problem(row, "data.columns", what, _proposal(row.value)))
+            raise InputError(problem(row, "data.columns", what, _proposal(row.value, given)))
         if given and name not in layout(given).names():
             names = _listed(sorted(layout(given).names()))
             what = f"data.columns names {name}, and {given} rows have none; they have {names}"
@@ -131,13 +131,13 @@ def _unused(value: Mapping[str, Any], columns: Columns) -> tuple[str, ...]:
     return tuple(safe(key, 60) for key in unused)
 
 
-def _proposal(value: Mapping[str, Any]) -> str:
+def _proposal(value: Mapping[str, Any], shape: Shape | None = None) -> str:
     texts = [key for key, part in value.items() if isinstance(part, str)]
     likely = [key for key in texts if key.casefold() not in _ASIDE]
     names = likely if len(likely) > 1 else texts
     if not names:
         return 'write each row as {"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
-    if len(names) == 1:
+    if len(names) == 1 or shape == "text":
         return f"--set data.columns={shlex.quote(f'{{text: {_word(names[0])}}}')}"
     return f"--set data.columns={shlex.quote(f'{{prompt: {_word(names[0])}, completion: {_word(names[1])}}}')}"
 

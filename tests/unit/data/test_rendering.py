@@ -189,7 +189,7 @@ def test_an_error_of_the_source_is_its_own(tmp_path: Path) -> None:
 
 
 PROGRAM = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from localtune.data.conversations import Pair
 from localtune.data.rendering import Rendering
@@ -198,6 +198,7 @@ from localtune.data.tokenizer import Tokenizer
 def source():
     for number in range(10**6):
         yield [Pair(Place("d", 1), "a", "b")] * 100
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 with Rendering(Tokenizer(Path(sys.argv[1])), learn="answers", workers=2) as rendering:
     for number, _ in enumerate(rendering.render(source())):
         if number == 30:

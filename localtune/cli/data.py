@@ -11,25 +11,16 @@ from typing import cast
 
 import click
 
-from localtune.cli.data_options import asked, data_arguments, say, wrapped
+from localtune.cli.data_options import CANONICAL, asked, data_arguments, placed, say, wrapped
 from localtune.cli.options import to_json
-from localtune.data.check import Checked, check, keys_of_part
+from localtune.data.check import Checked, check, held_out_part
 from localtune.data.check.finding import Finding, plural
-from localtune.data.check.fix import KINDS, Fixed, Kind, write_clean
+from localtune.data.check.fix import KINDS, MENDED, Fixed, Kind, write_clean
 from localtune.data.check.same import Keys
 from localtune.data.jsonl import new_jsonl, refuse_existing
 from localtune.data.opened import Opened, held_out_parts
 from localtune.errors import InputError, Problem, safe
 
-MENDED: dict[Kind, tuple[str, ...]] = {
-    "bad": ("unusable", "mixed"),
-    "empty": ("empty", "no-target"),
-    "leak": ("leak",),
-    "dup": ("duplicate",),
-    "near": ("near-duplicate",),
-    "nfc": ("not-nfc",),
-}
-"""Kind of --fix -> codes of the findings it ends."""
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 OTHERS = {
     "show": "data_show:show",
@@ -87,12 +78,13 @@ def check_command(
         refuse_existing(path, force)
     train = data_asked.train()
     parts = held_out_parts(train, data_asked.loaded.base)
-    held_out = {part: keys_of_part(opened) for part, opened in parts.items()}
+    held_out = {part: held_out_part(part, opened, data_asked.flags) for part, opened in parts.items()}
     if "leak" in kinds and not held_out:
         raise InputError(Problem("data.leak", "there is nothing to compare with", fix="--valid NAME or --test NAME"))
     with data_asked.rendering() as rendering:
         result = check(train, held_out, rendering, shown=data_asked.shown, beside=_flags(beside))
-    fixed = _fix(train, kinds, result.keys, held_out, output, dropped, force) if output and dropped else None
+    keys = {part: looked.keys for part, looked in held_out.items()}
+    fixed = _fix(train, kinds, result.keys, keys, output, dropped, force) if output and dropped else None
     if as_json:
         click.echo(to_json(result.to_json() | ({"fixed": asdict(fixed)} if fixed else {})))
     else:
@@ -105,7 +97,7 @@ def check_command(
 
 
 def checked_lines(result: Checked) -> Iterator[str]:
-    """What was looked at and what was found, for a person; every line fits the terminal."""
+    """What was looked at and what was found, for a person; sentences fit the terminal."""
     yield from wrapped(f"{safe(result.name, 200)}: {plural(result.rows)}, {safe(result.why)}", "")
     for sentence in result.said:
         yield from wrapped(safe(sentence), "  ")
@@ -125,6 +117,8 @@ def checked_lines(result: Checked) -> Iterator[str]:
     said = ", ".join(plural(count, word) for word, count in counts.items() if count) or "no findings"
     yield ""
     yield from wrapped(f"{said} in {len(result.looked_for)} checks; nothing found of: {', '.join(clean)}", "")
+    if result.mend:
+        yield f"mend all of these:  {safe(result.mend)}"
 
 
 def _finding_lines(finding: Finding) -> Iterator[str]:
@@ -133,9 +127,10 @@ def _finding_lines(finding: Finding) -> Iterator[str]:
     yield f"{head} {finding.code}" + (f"  {finding.count:,}" if finding.count else "")
     yield from wrapped(safe(finding.what), "  ")
     for place in finding.first:
-        yield from wrapped(safe(place, 200), "    ")
+        where, _, evidence = place.partition("  ")
+        yield from placed(where, evidence, "    ")
     if finding.fix:
-        yield from wrapped(f"fix: {safe(finding.fix)}", "  ")
+        yield f"  fix: {safe(finding.fix)}"  # in one line, so that it can be copied
 
 
 def _kinds(fix: str | None, output: Path | None) -> frozenset[Kind]:
@@ -179,6 +174,8 @@ def _fixed_lines(fixed: Fixed, output: Path, dropped: Path) -> Iterator[str]:
     total = sum(fixed.dropped.values())
     by = ", ".join(f"{reason} {count:,}" for reason, count in fixed.dropped.items())
     yield f"wrote {output}: {plural(fixed.kept)}" + (f", {fixed.changed:,} brought into NFC" if fixed.changed else "")
+    if fixed.canonical:
+        yield CANONICAL
     yield f"wrote {dropped}: {plural(total)} left out" + (f" ({by})" if by else "")
 
 

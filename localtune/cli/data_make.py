@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import click
 
-from localtune.cli.data_options import asked, data_arguments, say
+from localtune.cli.data_options import CANONICAL, asked, data_arguments, say
 from localtune.data.check.finding import plural
 from localtune.data.convert import FORMS, Form, converted
 from localtune.data.jsonl import line_of, new_jsonl, refuse_existing
@@ -93,7 +93,8 @@ def split(
     sizes = (parse_size(valid, "--valid"), parse_size(test, "--test"))
     opened, left_out = asked(names, None, overrides).train(), _LeftOut()
     column = None if by == "random" else key or "group"
-    keys = [_key_of(row, column) for row in _rows(opened, left_out)]
+    canonical = not opened.is_alike()
+    keys = [_key_of(row, column) for row, _ in _values(opened, canonical, left_out)]
     if column is not None and not any(keys):
         has = ", ".join(safe(name, 40) for name in list(opened.form.first.value)[:20])
         what = f"no row has the column {safe(column, 40)}; they have {has}"
@@ -104,9 +105,11 @@ def split(
         refuse_existing(path, force)
     with ExitStack() as stack:
         write = {number: stack.enter_context(new_jsonl(path, force=force)) for number, path in files.items()}
-        for part, row in zip(parts.tolist(), _rows(opened, _LeftOut()), strict=True):
-            write[part](row.value)
+        for part, (_, value) in zip(parts.tolist(), _values(opened, canonical, _LeftOut()), strict=True):
+            write[part](value)
     left_out.say()
+    if canonical:
+        say(CANONICAL, err=True)
     for number, path in files.items():
         say(f"wrote {path}: {plural(int((parts == number).sum()))}", err=True)
 
@@ -178,8 +181,15 @@ def _refuse_mixture(opened: list[Opened]) -> None:
             raise InputError(Problem("data.mixed", what, fix="localtune data convert NAME --to text -o OUT.jsonl"))
 
 
-def _rows(opened: Opened, left_out: _LeftOut) -> Iterator[Row]:
-    return (row for row, _ in opened.rows(left_out.add))
+def _values(opened: Opened, canonical: bool, left_out: _LeftOut) -> Iterator[tuple[Row, dict[str, Any]]]:
+    """Rows with what is written of them: what stands in the file, or the canonical form, which unusable rows lack."""
+    for row, outcome in opened.rows(left_out.add):
+        if not canonical:
+            yield row, row.value
+        elif isinstance(outcome, Problem):
+            left_out.add(outcome)
+        else:
+            yield row, to_messages(outcome)
 
 
 def _usable(opened: Opened, left_out: _LeftOut) -> Iterator[dict[str, Any]]:

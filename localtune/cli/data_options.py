@@ -18,11 +18,12 @@ from localtune.cli.options import confirm_download
 from localtune.data.opened import Opened, open_data
 from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
+from localtune.errors import safe
 from localtune.model import resolve
 from localtune.recipe import Loaded
 from localtune.settings import DataSettings
 
-WIDTH = 80
+CANONICAL = "the files hold different shapes, so every row was written as messages, without columns of no use"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -44,8 +45,12 @@ class Asked:
     @property
     def shown(self) -> str:
         """The data as a command names it, with its settings."""
-        flags = (part for setting in self.overrides for part in ("--set", setting))
-        return " ".join(map(shlex.quote, (*self.names, *flags)))
+        return " ".join(map(shlex.quote, self.names)) + self.flags
+
+    @property
+    def flags(self) -> str:
+        """The settings as a command names them, with a space before each."""
+        return "".join(f" --set {shlex.quote(setting)}" for setting in self.overrides)
 
     def train(self) -> Opened:
         """The rows. Raises `InputError`."""
@@ -99,15 +104,32 @@ def asked(
 
 
 def wrapped(text: str, indent: str, width: int | None = None) -> Iterator[str]:
-    """`text` in lines of at most `width` columns (None: the terminal's, 80 where there is none), wide characters
+    """`text` in lines of at most `width` columns (None: the terminal's; as it is where stdout is none), wide characters
     counted as two; words that are longer are cut."""
     from rich.console import Console
     from rich.text import Text
 
-    columns = (width or _columns()) - len(indent)
+    width = width or _columns()
+    if width is None:
+        yield from (indent + line for line in text.splitlines())
+        return
+    columns = width - len(indent)
     console = Console(width=columns, file=sys.stderr, force_terminal=False)
     for line in Text(text).wrap(console, columns):
         yield indent + line.plain.rstrip()
+
+
+def placed(place: str, text: str, indent: str, width: int | None = None) -> Iterator[str]:
+    """`place` with `text` beside it, or below it where they do not fit a line together; a place is never split."""
+    from rich.cells import cell_len
+
+    shown, width = safe(place), width or _columns()
+    line = f"{indent}{shown}  {safe(text)}".rstrip()
+    if width is None or not text or cell_len(line) <= width:
+        yield line
+        return
+    yield indent + shown
+    yield from wrapped(safe(text), f"{indent}  ", width)
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
@@ -127,8 +149,9 @@ def bars(counts: Sequence[int]) -> str:
     return "".join(marks[-(-7 * count // most)] for count in counts)
 
 
-def _columns() -> int:
-    return max(40, os.get_terminal_size().columns) if sys.stdout.isatty() else WIDTH
+def _columns() -> int | None:
+    """Of the terminal; None where stdout is none."""
+    return max(40, os.get_terminal_size(sys.stdout.fileno()).columns) if sys.stdout.isatty() else None
 
 
 def _recipe_file(name: str) -> Path | None:

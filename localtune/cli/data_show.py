@@ -1,17 +1,20 @@
 """`localtune data show` and `stats`: rows as the model sees them, and all of them in numbers."""
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from localtune.batch import Segment
-from localtune.cli.data_options import Asked, asked, bars, colours, data_arguments, say, wrapped
+from localtune.cli.data_options import Asked, asked, bars, colours, data_arguments, placed, say, wrapped
 from localtune.cli.options import to_json
+from localtune.data.check.finding import plural
 from localtune.data.check.written import text_of
 from localtune.data.conversations import Conversation, Example, Infill, Labelled, Message, Pair, Passage, Preference
 from localtune.data.measure import Measured, Spread, measure
+from localtune.data.opened import Opened
 from localtune.data.paint import paint
 from localtune.data.parts import Tokenised
 from localtune.data.rendering import Rendering
@@ -21,17 +24,20 @@ from localtune.errors import InputError, Problem, safe
 JOINERS = "\u200c\u200d"
 """Written inside words of Persian and Hindi, and inside emoji; they steer no terminal."""
 MARK = "▒"
+_FILES = 10
+"""Files that are named where --row fits none of them."""
+_PLACE = re.compile(r"(.*?):(\d+)(?::\d+)?")
 
 
 @click.command(short_help="Rows as the model sees them.")
-@data_arguments()
+@data_arguments(several=True)
 @click.option("--row", help="Number or line of the row; FILE:LINE where there are several files.")
 @click.option("-n", "count", type=click.IntRange(1), default=3, show_default=True, help="Rows without --row.")
 @click.option("--mask", is_flag=True, help="Paint what is learned (▒ at both ends where there are no colours).")
 @click.option("--ids", is_flag=True, help="Every token with its id and weight.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(
-    names: str,
+    names: tuple[str, ...],
     model: str | None,
     overrides: tuple[str, ...],
     row: str | None,
@@ -80,30 +86,72 @@ def runs(tokenizer: Tokenizer, segment: Segment) -> Iterator[tuple[str, bool]]:
 
 def _chosen(data: Asked, row: str | None, count: int) -> Iterator[Example]:
     """Row `row`, or the first `count` that can be used. Raises `InputError` for a row that cannot be used."""
-    unread: list[Problem] = []
-    seen = last = 0
-    for found, outcome in data.train().rows(unread.append):
-        last = found.place.line
-        if row is None and isinstance(outcome, Problem):
-            say(str(outcome), err=True)
-        elif row is None or row in (str(last), str(found.place)):
-            if isinstance(outcome, Problem):
-                raise InputError(outcome)
-            yield outcome
-            seen += 1
-            if row is not None or seen == count:
-                return
-        wanted = [problem for problem in unread if row is not None and _is_at(problem.where, row)]
-        if wanted:
-            raise InputError(*wanted)
-        unread.clear()
+    opened = data.train()
     if row is not None:
-        what = f"there is no row {safe(row, 40)}; the last one is {last:,}"
-        raise InputError(*[p for p in unread if _is_at(p.where, row)] or [Problem("data.row", what, data.shown)])
+        yield _one(opened, *_wanted(row, opened.files, data.shown), data.shown)
+        return
+    for _, outcome in opened.rows(lambda problem: None):
+        if isinstance(outcome, Problem):
+            say(str(outcome), err=True)
+            continue
+        yield outcome
+        count -= 1
+        if not count:
+            return
 
 
-def _is_at(where: str, row: str) -> bool:
-    return f"{where}:".startswith(f"{row}:") or f":{row}:" in f"{where}:"
+def _wanted(row: str, files: Sequence[str], shown: str) -> tuple[str | None, int]:
+    """File and line of --row; None for the file where a line alone is given. Raises `InputError`."""
+    file, colon, line = row.rpartition(":")
+    if not (line.isascii() and line.isdecimal()) or bool(colon) != bool(file):
+        what = f"--row is {safe(repr(row), 80)}; expected a row's number or FILE:LINE"
+        raise InputError(Problem("data.row", what, shown, fix="--row 1"))
+    if not file:
+        return None, int(line)
+    ending = "/" + file.removeprefix("./")
+    found = [file] if file in files else [name for name in files if f"/{name}".endswith(ending)]
+    if len(found) == 1:
+        return found[0], int(line)
+    named = ", ".join(safe(name, 200) for name in (found or files)[:_FILES])
+    more = ", …" if len(found or files) > _FILES else ""
+    said = "is the end of several files" if found else "is none of the files"
+    raise InputError(Problem("data.row", f"{safe(file, 200)} {said}: {named}{more}", shown))
+
+
+def _one(opened: Opened, file: str | None, line: int, shown: str) -> Example:
+    """The row at `line` of `file`, the first such row where that is None. Raises `InputError`."""
+    unread: list[Problem] = []
+    rows, last = 0, ""
+    for found, outcome in opened.rows(unread.append):
+        _refuse_unread(unread, file, line)
+        rows += len(unread) + 1
+        unread.clear()
+        if file in (None, found.place.file):
+            last = str(found.place)
+            if found.place.line == line:
+                if isinstance(outcome, Problem):
+                    raise InputError(outcome)
+                return outcome
+    _refuse_unread(unread, file, line)
+    rows += len(unread)
+    last = next((f"{at[0]}:{at[1]}" for p in reversed(unread) if (at := _at(p)) and file in (None, at[0])), last)
+    place = last if len(opened.files) > 1 else last.rpartition(":")[2]
+    where = f"{safe(file, 200)}:" if file else ""
+    what = f"there is no row {where}{line} among {plural(rows)}; the last one is {safe(place) or 'none'}"
+    raise InputError(Problem("data.row", what, shown))
+
+
+def _refuse_unread(unread: Sequence[Problem], file: str | None, line: int) -> None:
+    """Raise `InputError` where the row that is asked for is among those that cannot be read."""
+    asked_for = [p for p in unread if (at := _at(p)) and at[1] == line and file in (None, at[0])]
+    if asked_for:
+        raise InputError(*asked_for)
+
+
+def _at(problem: Problem) -> tuple[str, int] | None:
+    """File and line of a problem; None where it names none."""
+    found = _PLACE.fullmatch(problem.where)
+    return (found[1], int(found[2])) if found else None
 
 
 def _head(example: Example) -> Iterator[str]:
@@ -159,7 +207,7 @@ def _rendered(example: Example, rendering: Rendering, *, mask: bool, ids: bool) 
     yield from _title(str(example.place), f"{tokens:,} tokens · {learned:,} learned ({share:.0f} %)")
     if result.held:
         strings = ", ".join(sorted(set(rendering.tokenizer.control.pattern.findall(text_of(example)))))
-        yield from wrapped(f"learned as plain text, not as control tokens: {safe(strings, 200)}", "  ")
+        yield from wrapped(f"read as plain text, not as control tokens: {safe(strings, 200)}", "  ")
     for number, segment in enumerate(result.segments, start=1):
         if len(result.segments) > 1:
             yield f"━━ segment {number} of {len(result.segments)}, {len(segment.tokens):,} tokens"
@@ -188,7 +236,7 @@ def _token_lines(tokenizer: Tokenizer, segment: Segment) -> Iterator[str]:
 
 
 def _title(place: str, text: str) -> Iterator[str]:
-    yield from wrapped(f"{safe(place, 200)}  {text}", "")
+    yield from placed(place, text, "")
 
 
 def _counts(result: Tokenised) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Data that a command line names, opened: its source, the shape of its rows, and each row beside its normal form."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from localtune.data.conversations import Example
@@ -45,6 +45,30 @@ class Opened:
                 yield row, normal_form(row, self.form, self.settings.system)
             except InputError as error:
                 yield row, error.problems[0]
+
+    def is_alike(self) -> bool:
+        """Whether all rows that can be used could stand in one file as they are.
+
+        Files named together may hold conversations in different shapes; in one file that is an error. Reads the rows
+        of all files but the first row's, up to the first that differs.
+        """
+        first = self.form.first.place.number
+        if len(self.files) < 2:
+            return True
+        others = (row for row in self.source.rows(_Every(lambda problem: None)) if row.place.number != first)
+        return all(map(self._is_like_first, others))
+
+    def _is_like_first(self, row: Row) -> bool:
+        """Whether `row` could stand in the file of the first row, or is of no use anywhere."""
+        system, moved = self.settings.system, replace(row.place, number=self.form.first.place.number)
+        try:
+            normal_form(replace(row, place=moved), self.form, system)
+        except InputError:
+            try:
+                return isinstance(normal_form(row, self.form, system), Problem)
+            except InputError:
+                return True
+        return True
 
 
 def open_data(names: str | Sequence[str], settings: DataSettings, base: Path) -> Opened:

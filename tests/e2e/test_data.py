@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from localtune.cli.data_options import placed, wrapped
 from tests.command import MODEL, QUICKSTART, Command, wait_until
-from tests.material import material
 
 TRAIN = QUICKSTART / "train.jsonl"
 KOREAN = [("주문한 물건이 아직 오지 않았어요", "주문 번호를 알려 주세요."), ("환불은 언제 되나요", "사흘 안에 됩니다.")]
@@ -43,13 +43,81 @@ def test_rows_no_run_could_use_end_with_2_and_say_file_and_line(localtune: Comma
     assert "Traceback" not in result.out + result.err
 
 
-def test_no_line_is_wider_than_80_columns_also_in_korean(localtune: Command, tmp_path: Path) -> None:
+def test_on_a_terminal_no_sentence_is_wider_than_it_also_in_korean() -> None:
     long = "물건이 아직 오지 않았어요 " * 40
-    _chats(tmp_path / "rows.jsonl", *KOREAN, (long + "a@example.org", long), (long, "Ã©" + long))
-    for arguments in (("check",), ("stats",), ("stats", "-m", str(MODEL))):
-        verb, *more = arguments
-        out = localtune("data", verb, "rows.jsonl", *more, cwd=tmp_path).out
-        assert max(map(cell_len, out.splitlines())) <= 80
+    assert max(map(cell_len, wrapped(long, "  ", 80))) <= 80
+    assert list(wrapped(long.strip(), "  ")) == ["  " + long.strip()], "stdout is no terminal here"
+
+
+def test_a_place_is_never_split_whatever_the_width() -> None:
+    place = "a folder with a long name/" * 4 + "rows.jsonl:3"
+    first, *more = placed(place, "what is there " * 5, "    ", 60)
+    assert first == "    " + place
+    assert max(map(cell_len, more)) <= 60
+
+
+def test_places_and_commands_are_whole_lines_where_the_output_is_a_file(localtune: Command, tmp_path: Path) -> None:
+    folder = tmp_path / ("a rather long name of a folder " * 3).strip()
+    folder.mkdir()
+    _chats(folder / "rows.jsonl", *KOREAN, KOREAN[0], (" ", "답"))
+    out = localtune("data", "check", folder / "rows.jsonl", cwd=tmp_path).out.splitlines()
+    command = f"localtune data check '{folder / 'rows.jsonl'}' --fix "
+    assert f"  fix: {command}dup -o clean.jsonl" in out
+    assert out[-1] == f"mend all of these:  {command}empty,dup -o clean.jsonl"
+    assert any(line.endswith("rows.jsonl:1") and "rows.jsonl:3 = " in line for line in out)
+
+
+def _four_shapes(folder: Path) -> None:
+    """Conversations in a folder, each file in a shape of its own."""
+    folder.mkdir()
+    rows: dict[str, list[dict[str, object]]] = {
+        "a": [{"instruction": f"sum {n}", "input": "", "output": f"it is {n}"} for n in range(3)],
+        "b": [{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]}] * 2,
+        "c": [{"prompt": "up", "completion": "down"}],
+        "d": [{"conversations": [{"from": "human", "value": "left"}, {"from": "gpt", "value": "right"}]}],
+    }
+    for name, values in rows.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
+
+
+def test_a_clean_copy_of_files_of_different_shapes_is_messages_and_checks_clean(
+    localtune: Command, tmp_path: Path
+) -> None:
+    _four_shapes(tmp_path / "rows")
+    result = localtune("data", "check", "rows", "--fix", "dup", "-o", "clean.jsonl", cwd=tmp_path)
+    assert result.code == 0, result.out + result.err
+    assert "different shapes, so every row was written as messages" in result.err
+    assert [list(row) for row in _rows(tmp_path / "clean.jsonl")] == [["messages"]] * 6
+    again = localtune("data", "check", "clean.jsonl", "--json", cwd=tmp_path)
+    assert (again.code, again.json()["rows"]) == (0, 6), again.out
+    (tmp_path / "rows" / "a.jsonl").rename(tmp_path / "a.jsonl")
+    alike = localtune("data", "check", "a.jsonl", "--fix", "dup", "-o", "alike.jsonl", cwd=tmp_path)
+    assert "different shapes" not in alike.err
+    assert list(_rows(tmp_path / "alike.jsonl")[0]) == ["instruction", "input", "output"]
+
+
+def test_parts_of_files_of_different_shapes_are_messages(localtune: Command, tmp_path: Path) -> None:
+    _four_shapes(tmp_path / "rows")
+    result = localtune("data", "split", "rows", "-o", "parts", "--valid", "2", cwd=tmp_path)
+    assert (result.code, "every row was written as messages" in result.err) == (0, True), result.err
+    parts = [_rows(tmp_path / "parts" / f"{name}.jsonl") for name in ("train", "valid")]
+    assert [len(part) for part in parts] == [5, 2]
+    assert all(list(row) == ["messages"] for part in parts for row in part)
+
+
+def test_a_row_is_found_by_the_end_of_its_files_name_and_a_missing_one_tells_the_last(
+    localtune: Command, tmp_path: Path
+) -> None:
+    _four_shapes(tmp_path / "rows")
+    show = ("data", "show", "rows", "--row")
+    assert "rows/c.jsonl:1" in localtune(*show, "c.jsonl:1", cwd=tmp_path).out
+    missing = localtune(*show, "9", cwd=tmp_path).err
+    assert "there is no row 9 among 7 rows; the last one is rows/d.jsonl:1" in missing
+    assert "the last one is rows/b.jsonl:2" in localtune(*show, "b.jsonl:9", cwd=tmp_path).err
+    assert "is none of the files: rows/a.jsonl" in localtune(*show, "e.jsonl:1", cwd=tmp_path).err
+    for unfit in ("first", "a.jsonl", ":3", "-1"):
+        refused = localtune(*show, unfit, cwd=tmp_path)
+        assert (refused.code, "expected a row's number or FILE:LINE" in refused.err) == (2, True), refused.err
 
 
 def test_a_clean_copy_checks_clean_and_names_what_was_left_out(localtune: Command, tmp_path: Path) -> None:
@@ -221,43 +289,3 @@ def test_a_command_line_that_cannot_work_says_what_does(
     assert result.code == 2, result.err
     assert said in result.err
     assert "Traceback" not in result.err
-
-
-@pytest.mark.material
-class TestRealFiles:
-    """Files as they were found."""
-
-    def test_korean_tables_in_four_encodings_hold_the_same_rows(self, localtune: Command) -> None:
-        folder = material("ko-chatbot")
-        columns = "--set=data.columns={prompt: Q, completion: A}"
-        rows = {}
-        for name in (
-            "ChatbotData.csv",
-            "ChatbotData-cp949.csv",
-            "ChatbotData-utf8bom-1000.csv",
-            "ChatbotData-utf16-200.csv",
-        ):
-            result = localtune("data", "stats", folder / name, columns, "--json")
-            assert result.code == 0, result.err
-            rows[name] = result.json()
-        assert [found["rows"] for found in rows.values()] == [11823, 11823, 1000, 200]
-        whole, cp949 = rows["ChatbotData.csv"], rows["ChatbotData-cp949.csv"]
-        assert whole["characters"] == cp949["characters"]
-        assert whole["scripts"]["Hangul"] > 11000
-
-    def test_alpaca_rows_are_checked_with_a_real_tokenizer(self, localtune: Command) -> None:
-        data = material("llamafactory-demos") / "alpaca_en_demo.json"
-        result = localtune("data", "check", data, "-m", material("tok-qwen2.5"), "--json")
-        value = result.json()
-        assert (value["rows"], value["shape"]) == (999, "alpaca")
-        assert not {"refused", "template", "unreadable", "unusable"} & {f["code"] for f in value["findings"]}
-        assert 0 < value["tokens"]["learned"] < value["tokens"]["total"]
-
-    @pytest.mark.parametrize("name", ["csvkit-bad.csv", "csvkit-empty.csv", "parquet-testing-bad-PARQUET-1481.parquet"])
-    def test_a_dirty_table_ends_with_2_and_a_reason(self, name: str, localtune: Command) -> None:
-        path = material("dirty-tables") / name
-        result = localtune("data", "check", path)
-        assert result.code == 2
-        assert name in result.err
-        assert "Traceback" not in result.err
-        assert "error[internal]" not in result.err

@@ -5,6 +5,7 @@ finding. Each module says what of it is exact and what is estimated.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,10 +16,11 @@ from localtune.data.check.characters import Characters, Markup
 from localtune.data.check.finding import Finding, Look, Seen, Severity, Tally
 from localtune.data.check.labels import Labels
 from localtune.data.check.lengths import Lengths
+from localtune.data.check.mend import BY_HAND, mended
 from localtune.data.check.model import Model
 from localtune.data.check.near import MOST, Near
 from localtune.data.check.personal import Personal
-from localtune.data.check.same import Keys, Same, leak_findings
+from localtune.data.check.same import Keys, Same, leak_findings, leaking
 from localtune.data.check.scripts import Scripts
 from localtune.data.check.turns import Turns
 from localtune.data.check.written import text_of
@@ -26,12 +28,13 @@ from localtune.data.opened import Opened
 from localtune.data.rendering import Rendering
 from localtune.errors import Problem
 
-__all__ = ["Checked", "Finding", "check", "keys_of_part"]
+__all__ = ["Checked", "Finding", "HeldOut", "check", "held_out_part"]
 
 FORMAT = 1
 BAD_SHARE = 100
 """More than one unusable row in this many is an error: a run stops."""
-_LINE = re.compile(r".*?:(\d+)(?: |:|$)")
+_PLACE = re.compile(r"(.*?:(\d+))(?: |:|$)")
+BAD_CODES = ("unreadable", "unusable", "mixed")
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
@@ -58,6 +61,8 @@ class Checked:
     """Errors first."""
     keys: Keys
     """Of the usable rows, for a clean copy."""
+    mend: str = ""
+    """The command that mends all that can be mended, where several findings can; else empty."""
 
     @property
     def failed(self) -> bool:
@@ -66,16 +71,27 @@ class Checked:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with the format's version."""
-        named = ("name", "files", "shape", "why", "rows", "said", "held_out", "tokens", "looked_for")
+        named = ("name", "files", "shape", "why", "rows", "said", "held_out", "tokens", "looked_for", "mend")
         plain = {key: list(v) if isinstance(v := getattr(self, key), tuple) else v for key in named}
         return {"format": FORMAT} | plain | {"findings": [finding.to_json() for finding in self.findings]}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A validation or test part: what it is compared by, and which of its rows are of no use."""
+
+    keys: Keys
+    """Of its usable rows."""
+    findings: tuple[Finding, ...]
+    """Of its rows that cannot be read or used; codes begin with the part's name."""
 
 
 @dataclass
 class _Unusable:
     """Rows that cannot be read, or are of no use as they are."""
 
-    turns: Turns
+    turns: Turns | None
+    """Takes up what is empty; None where that is not told apart."""
     unreadable: Tally = field(default_factory=Tally)
     unusable: Tally = field(default_factory=Tally)
     mixed: Tally = field(default_factory=Tally)
@@ -89,13 +105,13 @@ class _Unusable:
         self.count += 1
         if problem.code == "data.mixed":
             self.mixed.add(problem.where, problem.what)
-        elif not self.turns.unusable(problem):
+        elif self.turns is None or not self.turns.unusable(problem):
             self.unusable.add(problem.where, problem.what, problem.code)
 
 
 def check(
     opened: Opened,
-    held_out: Mapping[str, Keys] | None = None,
+    held_out: Mapping[str, HeldOut] | None = None,
     rendering: Rendering | None = None,
     *,
     shown: str = "",
@@ -104,10 +120,9 @@ def check(
 ) -> Checked:
     """Look at every row of `opened`.
 
-    `held_out`: keys of the validation and test rows (`keys_of_part`). `rendering`: of the model that is to learn the
-    rows. `shown`: the data as a command names it; `beside`: the flags
-    that name the held-out rows. `near`: rows among which near duplicates are looked for. Raises
-    `InputError` for what cannot be read at all.
+    `held_out`: the validation and test rows (`held_out_part`). `rendering`: of the model that is to learn the rows.
+    `shown`: the data as a command names it; `beside`: the flags that name the held-out rows. `near`: rows among which
+    near duplicates are looked for. Raises `InputError` for what cannot be read at all.
     """
     same, turns = Same(), Turns()
     model = Model(rendering, opened.settings) if rendering else None
@@ -123,15 +138,17 @@ def check(
             look.see(seen)
     name, rows = shown or opened.name, len(same.keys) + bad.count
     turns.stops = bad.count * BAD_SHARE > rows
-    findings = [*_bad_findings(bad, turns.stops, name)]
+    parts = held_out or {}
+    keys = {part: looked.keys for part, looked in parts.items()}
+    findings = [*_bad_findings(bad, turns.stops, f"localtune data check {name} --fix bad -o clean.jsonl")]
     findings += [finding for look in looks for finding in look.findings(name)]
-    findings += leak_findings(same.keys, held_out or {}, name + beside)
-    codes = [
-        "unreadable",
-        "unusable",
-        *(code for look in looks for code in look.codes),
-        *(["leak"] if held_out else []),
-    ]
+    findings += leak_findings(same.keys, keys, name + beside)
+    dropped = {finding.code: finding.count for finding in findings} | {"leak": leaking(same.keys, keys)}
+    findings, mend = mended(findings, dropped, rows, name + beside)
+    findings += [finding for looked in parts.values() for finding in looked.findings]
+    codes = ["unreadable", "unusable", *(code for look in looks for code in look.codes)]
+    codes += [*(["leak"] if parts else []), *(f"{part}-{code}" for part in parts for code in BAD_CODES)]
+    several = len(opened.files) > 1
     return Checked(
         name=opened.name,
         files=opened.files,
@@ -139,31 +156,41 @@ def check(
         why=opened.form.why,
         rows=rows,
         said=opened.said(),
-        held_out={part: len(keys) for part, keys in (held_out or {}).items()},
+        held_out={part: len(found) for part, found in keys.items()},
         tokens=_tokens(model),
         looked_for=tuple(codes),
-        findings=tuple(sorted(map(_typed, findings), key=lambda finding: _ORDER[finding.severity])),
+        findings=tuple(sorted((_typed(f, several) for f in findings), key=lambda finding: _ORDER[finding.severity])),
         keys=same.keys,
+        mend=mend,
     )
 
 
-def keys_of_part(opened: Opened) -> Keys:
-    """Hashes of the usable rows of a validation or test part."""
-    keys = Keys()
-    for _, outcome in opened.rows(lambda problem: None):
-        if not isinstance(outcome, Problem):
+def held_out_part(part: str, opened: Opened, flags: str = "") -> HeldOut:
+    """What the training rows are compared with, and the rows of `part` ("validation", "test") that are of no use.
+
+    `flags`: the settings as a command names them.
+    """
+    keys, bad = Keys(), _Unusable(None)
+    for _, outcome in opened.rows(bad.unread):
+        if isinstance(outcome, Problem):
+            bad.unused(outcome)
+        else:
             keys.add(outcome)
-    return keys
+    rows = len(keys) + bad.count
+    name = shlex.quote(opened.files[0] if len(opened.files) == 1 else opened.name) + flags
+    fix = f"localtune data check {name} --fix bad,empty -o clean-{part}.jsonl" if len(keys) else BY_HAND
+    findings = _bad_findings(bad, bad.count * BAD_SHARE > rows, fix, part)
+    return HeldOut(keys, tuple(findings))
 
 
-def _bad_findings(bad: _Unusable, stops: bool, name: str) -> list[Finding]:
+def _bad_findings(bad: _Unusable, stops: bool, fix: str, part: str = "") -> list[Finding]:
     severity: Severity = "error" if stops else "warning"
     does = "a run stops where more than 1 % cannot be used" if stops else "a run skips and counts them"
-    fix = f"localtune data check {name} --fix bad -o clean.jsonl"
-    unread = bad.unreadable.finding("unreadable", severity, f"rows cannot be read; {does}", fix)
-    unused = bad.unusable.finding("unusable", severity, f"rows cannot be used as they are; {does}", fix)
-    what = "rows have another shape than the first row; a run stops"
-    mixed = bad.mixed.finding("mixed", "error", what, f"put each shape into a file of its own, or {fix}")
+    code, rows = (f"{part}-", f"{part} rows") if part else ("", "rows")
+    unread = bad.unreadable.finding(f"{code}unreadable", severity, f"{rows} cannot be read; {does}", fix)
+    unused = bad.unusable.finding(f"{code}unusable", severity, f"{rows} cannot be used as they are; {does}", fix)
+    what = f"{rows} have another shape than the first row; a run stops"
+    mixed = bad.mixed.finding(f"{code}mixed", "error", what, f"put each shape into a file of its own, or {fix}")
     return [*mixed, *unread, *unused]
 
 
@@ -176,7 +203,10 @@ def _tokens(model: Model | None) -> dict[str, int]:
     return {"total": total, "learned": learned, "p50": p50, "p95": p95, "max": int(tokens.max())}
 
 
-def _typed(finding: Finding) -> Finding:
-    """The finding with its first row in the command, where that shows a row."""
-    place = _LINE.match(finding.first[0]) if finding.first else None
-    return replace(finding, fix=finding.fix.replace("--row N", f"--row {place[1]}")) if place else finding
+def _typed(finding: Finding, several: bool) -> Finding:
+    """The finding with its first row in the command, where that shows a row; with its file where there are several."""
+    place = _PLACE.match(finding.first[0]) if finding.first else None
+    if place is None:
+        return finding
+    row = shlex.quote(place[1]) if several else place[2]
+    return replace(finding, fix=finding.fix.replace("--row N", f"--row {row}"))

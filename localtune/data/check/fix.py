@@ -1,8 +1,10 @@
 """A clean copy of the data: rows that are in the way are left out, each with its reason in a file beside the copy.
 
 A second pass in the order of the first, so memory stays bounded. A row that is kept is the very object of the file;
-only `nfc` changes text. Of rows that are the same the first is kept; of rows that leak the held-out ones are kept, and
-the training rows go. Rows that cannot be read have no object to copy and are always left out.
+only `nfc` changes text. Where the files hold conversations in different shapes, which one file must not, every row is
+written in the canonical form (`shapes.to_messages`). Of rows that are the same the first is kept; of rows that leak the
+held-out ones are kept, and the training rows go. Rows that cannot be read have no object to copy and are always left
+out; of their text what the problem shows is kept.
 """
 
 import unicodedata
@@ -18,10 +20,20 @@ from localtune.data.conversations import Example
 from localtune.data.jsonl import Write
 from localtune.data.opened import Opened
 from localtune.data.rows import Row
+from localtune.data.shapes import to_messages
 from localtune.errors import InputError, Problem
 
 Kind = Literal["bad", "empty", "leak", "dup", "near", "nfc"]
 KINDS: tuple[Kind, ...] = ("bad", "empty", "leak", "dup", "near", "nfc")
+MENDED: dict[Kind, tuple[str, ...]] = {
+    "bad": ("unusable", "mixed"),
+    "empty": ("empty", "no-target"),
+    "leak": ("leak",),
+    "dup": ("duplicate",),
+    "near": ("near-duplicate",),
+    "nfc": ("not-nfc",),
+}
+"""Kind -> codes of the findings it ends."""
 
 
 @dataclass
@@ -33,6 +45,8 @@ class Fixed:
     """Reason -> rows."""
     changed: int = 0
     """Kept rows whose text was brought into NFC."""
+    canonical: bool = False
+    """Whether the rows had different shapes and were all written in the canonical form."""
 
 
 def write_clean(
@@ -51,20 +65,26 @@ def write_clean(
     dropped and datasketch is not installed.
     """
     reasons = _Reasons(kinds, keys, held_out, near)
-    fixed = Fixed()
+    fixed = Fixed(canonical=not opened.is_alike())
 
-    def leave_out(where: str, reason: str, why: str, value: dict[str, Any] | None) -> None:
+    def leave_out(where: str, reason: str, why: str, value: dict[str, Any] | str | None) -> None:
         fixed.dropped[reason] = fixed.dropped.get(reason, 0) + 1
         file, line = _split(where)
         drop({"file": file, "line": line, "reason": reason, "why": why, "row": value})
 
-    for row, outcome in opened.rows(lambda problem: leave_out(problem.where, "unreadable", problem.what, None)):
+    def unread(problem: Problem) -> None:
+        leave_out(problem.where, "unreadable", problem.what, problem.evidence.partition("\n")[0] or None)
+
+    for row, outcome in opened.rows(unread):
         reason, why = reasons.of(row, outcome)
+        if fixed.canonical and not reason and isinstance(outcome, Problem):
+            reason, why = "unusable", outcome.what  # it has no canonical form
         if reason:
             leave_out(str(row.place), reason, why, row.value)
             continue
-        value = normalised(row.value) if "nfc" in kinds else row.value
-        fixed.changed += value != row.value
+        as_it_was = to_messages(outcome) if fixed.canonical and not isinstance(outcome, Problem) else row.value
+        value = normalised(as_it_was) if "nfc" in kinds else as_it_was
+        fixed.changed += value != as_it_was
         fixed.kept += 1
         write(value)
     return fixed

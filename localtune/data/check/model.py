@@ -7,6 +7,7 @@ character that has not come back whole before, since tokenizers lose characters 
 
 import unicodedata
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from localtune.data.check.finding import Finding, Seen, Tally, plural
 from localtune.data.conversations import Passage
 from localtune.data.parts import Tokenised
 from localtune.data.rendering import Rendering
+from localtune.data.rows import SKIP
 from localtune.errors import InputError, Problem
 from localtune.settings import DataSettings
 
@@ -25,6 +27,8 @@ CHARACTERS = 16_000_000
 """Fewer rows are held where they are long."""
 REFUSED_SHARE = 100
 """More than one refused row in this many is an error: a run stops."""
+MOST_FIXES = 3
+"""What mends refused rows is said for the commonest reasons."""
 
 
 class Model:
@@ -38,6 +42,7 @@ class Model:
         self._characters = 0
         self._known: set[str] = set()
         self._stopped: tuple[Problem, ...] = ()
+        self._fixes: Counter[str] = Counter()
         self._refused, self._cut, self._control, self._unknown, self._lossy = (Tally() for _ in range(5))
         self._tokens, self._learned = array("I"), array("I")
         unknown = rendering.tokenizer.names.get("unk_token", "")
@@ -74,10 +79,10 @@ class Model:
             yield Finding("template", "error", self._rows, problem.what, first, problem.fix)
         severe = self._refused.count * REFUSED_SHARE > self._rows
         what = "rows the chat template refuses, or that cannot be masked exactly; a run leaves them out"
-        fix = "put the turns in the order the template wants"
+        fix = "; ".join(fix for fix, _ in self._fixes.most_common(MOST_FIXES))
         yield from self._refused.finding("refused", "error" if severe else "warning", what, fix)
         yield from self._cut_finding()
-        what = "strings that look like this model's control tokens; in turns they are learned as plain text"
+        what = "strings that look like this model's control tokens; in turns they are read as plain text"
         fix = f"localtune data show {name} --row N -m MODEL   shows one"
         yield from self._control.finding("control", "note", what, fix)
         what = "the tokenizer has no token for some characters: the model reads and learns <unk>"
@@ -107,6 +112,7 @@ class Model:
                 for row, result in zip(block, results, strict=True):
                     if isinstance(result, Problem):
                         self._refused.add(row.place, result.what, result.code)
+                        self._fixes[_fix_of(result)] += 1
                     else:
                         self._see_tokens(row, result)
                 self._see_texts(block, results)
@@ -156,6 +162,15 @@ class Model:
             if any((segment.tokens == number).any() for segment in result.segments):
                 return True
         return not self._known.issuperset(row.text)
+
+
+def _fix_of(problem: Problem) -> str:
+    """What mends a row that was refused for this reason."""
+    if problem.code == "template.lost" and problem.what.endswith("does not write the tools"):
+        return "take a model whose template writes tools, or rows without them"
+    if problem.fix in ("", SKIP):  # it is passed over already
+        return "change the rows as the template's words say, such as the order of the turns, or take another model"
+    return problem.fix
 
 
 def _lost(text: str, back: str) -> str:

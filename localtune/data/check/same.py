@@ -128,6 +128,14 @@ def leak_findings(train: Keys, held_out: Mapping[str, Keys], name: str) -> Itera
         yield from tally.finding("leak", "error" if severe else "warning", what, fix)
 
 
+def leaking(train: Keys, held_out: Mapping[str, Keys]) -> int:
+    """How many training rows ask or say what a held-out row does."""
+    found = np.zeros(len(train), bool)
+    for keys in held_out.values():
+        found |= leaked(train, keys) >= 0
+    return int(found.sum())
+
+
 def _where(hashes: Hashes, among: Hashes) -> Indices:
     """Index in `among` of each hash, the first there is; -1 for none."""
     if not len(among):

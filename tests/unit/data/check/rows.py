@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from localtune.data.check import Checked, Finding, check, keys_of_part
+from localtune.data.check import Checked, Finding, check, held_out_part
 from localtune.data.opened import Opened, open_data
 from localtune.data.rendering import Rendering
 from localtune.settings import DataSettings
@@ -46,7 +46,7 @@ def checked(
     folder: Path, rows: Rows, *, valid: Rows = (), rendering: Rendering | None = None, near: int = 1000, **settings: Any
 ) -> Checked:
     """What the check says of `rows`, with `valid` as validation rows."""
-    held_out = {"validation": keys_of_part(opened(folder, valid, "valid.jsonl"))} if valid else {}
+    held_out = {"validation": held_out_part("validation", opened(folder, valid, "valid.jsonl"))} if valid else {}
     return check(opened(folder, rows, **settings), held_out, rendering, near=near)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from localtune.data.check import check
+from localtune.data.check import check, held_out_part
 from localtune.data.check.scripts import script_of
 from localtune.data.opened import open_data
 from localtune.settings import DataSettings
@@ -190,3 +190,48 @@ def test_everything_is_said_in_json(tmp_path: Path) -> None:
     assert value["rows"] == 21
     assert value["findings"][0]["code"] == "empty"
     assert json.loads(json.dumps(value)) == value
+
+
+@pytest.mark.parametrize(("rows", "severity"), [(20, "error"), (150, "warning")])
+def test_held_out_rows_of_no_use_are_found_with_their_lines_and_more_than_1_percent_are_an_error(
+    rows: int, severity: str, tmp_path: Path
+) -> None:
+    held = [*good(rows, 500), turns(("wizard", A), ("assistant", B))]
+    found = by_code(checked(tmp_path, good(), valid=held))["validation-unusable"]
+    assert (found.severity, found.count) == (severity, 1)
+    assert found.first[0].startswith(f"valid.jsonl:{rows + 1}")
+    assert not [code for code in by_code(checked(tmp_path, good(), valid=held[:-1])) if code.startswith("validation")]
+
+
+def test_a_held_out_line_that_cannot_be_read_is_found(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in good(3, 500))
+    (tmp_path / "test.jsonl").write_text(lines + "{\n")
+    held = open_data("test.jsonl", DataSettings(train="test.jsonl"), tmp_path)
+    (found,) = held_out_part("test", held).findings
+    assert (found.code, found.severity) == ("test-unreadable", "error")
+    assert found.first[0].startswith("test.jsonl:4")
+    assert "data check test.jsonl --fix" in found.fix
+
+
+def test_one_command_mends_all_that_can_be_mended_and_is_said_only_for_several(tmp_path: Path) -> None:
+    rows = [*good(), chat("  ", B), good(1)[0]]
+    assert checked(tmp_path, rows).mend == "localtune data check rows.jsonl --fix empty,dup -o clean.jsonl"
+    assert checked(tmp_path, rows[:-1]).mend == ""
+
+
+def test_no_copy_is_proposed_that_would_hold_no_row(tmp_path: Path) -> None:
+    rows = [chat("  ", B), chat(" ", B)]
+    assert "--fix" in by_code(checked(tmp_path, [*rows, chat(A, B)]))["empty"].fix
+    assert "--fix" not in by_code(checked(tmp_path, rows))["empty"].fix
+    assert checked(tmp_path, [rows[0], rows[0]]).mend == ""
+
+
+def test_the_command_that_shows_a_row_names_its_file_where_there_are_several(tmp_path: Path) -> None:
+    (tmp_path / "my data").mkdir()
+    for name, row in (("a", chat(A, B)), ("b", chat(A, "write to jane.doe@example.org"))):
+        (tmp_path / "my data" / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    train = open_data("my data", DataSettings(train="my data"), tmp_path)
+    fix = by_code(check(train, shown="'my data'"))["personal"].fix
+    assert "data show 'my data' --row 'my data/b.jsonl:1' " in fix
+    alone = by_code(checked(tmp_path, [chat(A, "write to jane.doe@example.org")]))["personal"].fix
+    assert "--row 1 " in alone

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from localtune.data.check import check, keys_of_part
+from localtune.data.check import check, held_out_part
 from localtune.data.check.fix import KINDS, Kind, normalised, write_clean
 from localtune.data.opened import open_data
 from localtune.settings import DataSettings
@@ -49,11 +49,12 @@ DIRTY: list[dict[str, Any]] = [
 def fixed(folder: Path, rows: Rows, kinds: frozenset[Kind], valid: Rows = VALID) -> tuple[Rows, Rows]:
     """Kept rows, and what is said of the others."""
     train = opened(folder, rows)
-    held_out = {"validation": keys_of_part(opened(folder, valid, "valid.jsonl"))}
+    held_out = {"validation": held_out_part("validation", opened(folder, valid, "valid.jsonl"))}
     kept: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
     keys = check(train, held_out, near=50).keys
-    result = write_clean(train, kinds, keys, held_out, kept.append, dropped.append, near=50)
+    parts = {"validation": held_out["validation"].keys}
+    result = write_clean(train, kinds, keys, parts, kept.append, dropped.append, near=50)
     assert (result.kept, sum(result.dropped.values())) == (len(kept), len(dropped))
     return kept, dropped
 
@@ -105,7 +106,7 @@ def test_what_is_left_out_is_named_with_file_line_reason_and_what_it_repeats(tmp
     assert all(row["file"] == "rows.jsonl" and row["row"] == DIRTY[row["line"] - 1] for row in dropped)
 
 
-def test_a_row_that_cannot_be_read_is_always_left_out_and_named(tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_read_is_always_left_out_and_named_with_its_text(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(good(1)[0]) + '\n{"messages": [\n' + json.dumps(good(2)[1]) + "\n")
     train = open_data("rows.jsonl", DataSettings(train="rows.jsonl"), tmp_path)
     kept: list[dict[str, Any]] = []
@@ -113,7 +114,7 @@ def test_a_row_that_cannot_be_read_is_always_left_out_and_named(tmp_path: Path) 
     write_clean(train, frozenset(["dup"]), check(train).keys, {}, kept.append, dropped.append)
     assert kept == good(2)
     assert [(row["file"], row["line"], row["reason"], row["row"]) for row in dropped] == [
-        ("rows.jsonl", 2, "unreadable", None)
+        ("rows.jsonl", 2, "unreadable", '{"messages": [')
     ]
 
 

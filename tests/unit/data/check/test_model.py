@@ -105,3 +105,13 @@ def test_a_template_that_never_ends_is_an_error_that_names_the_row(tmp_path: Pat
     found = by_code(checked(tmp_path, good(3), rendering=of_model(save_tokenizer(tmp_path, template=endless))))
     assert found["template"].severity == "error"
     assert found["template"].first[0].startswith("rows.jsonl:")
+
+
+def test_what_mends_refused_rows_fits_the_reason(tmp_path: Path, of_model: OfModel) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    model = of_model(save_tokenizer(tmp_path))
+    finding = by_code(checked(tmp_path, [*good(), chat("hi", "ho") | {"tools": tools}], rendering=model))["refused"]
+    assert finding.fix == "take a model whose template writes tools, or rows without them"
+    strict = of_model(save_tokenizer(tmp_path / "strict", template=STRICT))
+    refused = turns(("system", "S"), ("user", "hi"), ("assistant", "ho"))
+    assert "order of the turns" in by_code(checked(tmp_path, [*good(), refused], rendering=strict))["refused"].fix

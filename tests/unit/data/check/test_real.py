@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from localtune.data.check import Finding, check, keys_of_part
+from localtune.data.check import Finding, check, held_out_part
 from localtune.data.measure import measure
 from localtune.data.opened import open_data
 from localtune.errors import InputError
@@ -29,7 +29,7 @@ def test_gsm8k_is_clean() -> None:
 def test_wikisql_holds_one_row_twice_and_leaks_nothing() -> None:
     folder = material("sft-wikisql")
     parts = [open_data(f"{name}.jsonl", DataSettings(train="x"), folder) for name in ("train", "valid", "test")]
-    held_out = {"validation": keys_of_part(parts[1]), "test": keys_of_part(parts[2])}
+    held_out = {"validation": held_out_part("validation", parts[1]), "test": held_out_part("test", parts[2])}
     found = by_code(check(parts[0], held_out))
     assert found["duplicate"].first == ("train.jsonl:162 = train.jsonl:161",)
     assert "leak" not in found

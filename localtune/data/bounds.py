@@ -1,9 +1,10 @@
 """Bounds for a chat template while it renders: it is a program of a stranger's, may never end, and may want all memory.
 
-`Limits` is for a process that may die of them. A row that takes longer than `SECONDS` ends the process, whatever the
-template is doing and whether or not it lets other threads run; the place of the row that is being rendered stands in a
-file that outlives it. Where the system can (Linux), memory beyond `MEMORY` more than what was held when the row began
-is refused as `MemoryError`; elsewhere another process has to watch. Time is exact to `SLACK`, which is added.
+`Limits` is for a process that may die of them. A rendering that takes longer than `SECONDS` ends the process,
+whatever the template is doing and whether or not it lets other threads run; the place of the row that is being
+rendered stands in a file that outlives it. Where the system can (Linux), memory beyond `MEMORY` more than what was
+held when the row began is refused as `MemoryError`; elsewhere another process has to watch. Time is exact to `SLACK`,
+which is added.
 """
 
 import faulthandler
@@ -37,6 +38,9 @@ class Bounds(Protocol):
     def row(self, place: Place) -> None:
         """The row at `place` comes next."""
 
+    def again(self) -> None:
+        """The same row is rendered once more."""
+
 
 class Unbounded:
     """Rendering may take what it takes."""
@@ -50,9 +54,12 @@ class Unbounded:
     def row(self, place: Place) -> None:
         """Nothing happens."""
 
+    def again(self) -> None:
+        """Nothing happens."""
+
 
 class Limits:
-    """A row may take `MEMORY`, or gets a `MemoryError`, and `SECONDS`, or this process ends with exit code 1."""
+    """A row may take `MEMORY`, or gets a `MemoryError`; a rendering `SECONDS`, or this process ends with code 1."""
 
     def __init__(self, progress: int) -> None:
         """`progress`: a descriptor of a file whose first eight bytes say which row is being rendered; 0 = none."""
@@ -78,6 +85,10 @@ class Limits:
         self._say(place.id or NOWHERE)
         if self._memory:
             self._memory.limit()
+        self.again()
+
+    def again(self) -> None:
+        """Time is counted anew for one more rendering: a conversation of many answers is rendered for each."""
         if time.monotonic() - self._armed > SLACK:
             self._arm()
 

@@ -76,13 +76,18 @@ def keep(
 
 
 def hand_over(entry: Path, folder: Path) -> None:
-    """The files of `entry` in the existing `folder`: linked, or copied where the disk is another. Raises `OSError`."""
+    """The files of `entry` in the existing `folder`. Raises `OSError`.
+
+    Tokens, which nobody edits, are linked, or copied where the disk is another; the small files are copied.
+    """
     for path in entry.iterdir():
         if path.name == MANIFEST:
             continue
         target = folder / path.name
         target.unlink(missing_ok=True)
         try:
+            if path.suffix != ".safetensors":
+                raise OSError
             os.link(path, target)
         except OSError:
             shutil.copyfile(path, target)
@@ -135,12 +140,12 @@ def _put(temporary: Path, entry: Path) -> Path:
                 raise
         if _is_whole(entry):
             return entry
-        _remove(entry)
+        remove(entry)
     raise OSError("other processes keep changing it")
 
 
-def _remove(entry: Path) -> None:
-    """Aside first, so that nobody meets half an entry."""
+def remove(entry: Path) -> None:
+    """Remove an entry: aside first, so that nobody meets half of it."""
     aside = entry.with_name(f"{entry.name}.{uuid.uuid4().hex[:12]}{_PARTIAL}")
     try:
         os.rename(entry, aside)
@@ -163,7 +168,7 @@ def _tidy(kept: Path, limit: int) -> None:
         unused = now - used
         if unused > UNUSED_DAYS * _DAY or (total > limit and unused > _HOUR):
             total -= _size(path)
-            _remove(path)
+            remove(path)
 
 
 def _inside(folder: Path) -> list[Path]:

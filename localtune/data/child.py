@@ -10,14 +10,15 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 import psutil
 
-from localtune.data.bounds import ENFORCED, MEMORY
+from localtune.data.bounds import ENFORCED, MEMORY, SECONDS
 from localtune.data.wire import receive, send
-from localtune.errors import InputError, Problem
+from localtune.errors import InputError, MachineError, Problem
 
 ENDLESS, STARVED = 1, 3
 """Exit codes: time has run out; memory has."""
@@ -49,6 +50,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._progress: IO[bytes] | None = None
         self._held = 0
+        self._began = 0.0
         self._starved = False
         self._closed = False
 
@@ -69,20 +71,29 @@ class Child:
         tunables = filter(None, (os.environ.get("GLIBC_TUNABLES"), _NO_FASTBINS))
         alone = {"GLIBC_TUNABLES": ":".join(tunables), "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         alone |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        self._progress = tempfile.TemporaryFile()  # noqa: SIM115
         self._starved = False
-        self._process = subprocess.Popen(
+        try:
+            self._progress = tempfile.TemporaryFile()  # noqa: SIM115
+            self._progress.write(bytes(8))
+            self._progress.flush()
+            self._process = self._popen(alone)
+        except OSError as error:
+            what = f"the process that renders chat templates cannot be started: {error.strerror or error}"
+            raise MachineError(Problem("machine.process", what, error.filename or "", fix="localtune doctor")) from None
+        self._asked(self._opening)
+        if not ENFORCED:
+            self._held = psutil.Process(self._process.pid).memory_info().rss
+
+    def _popen(self, alone: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
             [sys.executable, "-P", "-c", "from localtune.data.served import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._progress,
-            env=os.environ | alone,
+            env={**os.environ, **alone},
             start_new_session=True,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-        self._asked(self._opening)
-        if not ENFORCED:
-            self._held = psutil.Process(self._process.pid).memory_info().rss
 
     def _asked(self, question: Any) -> tuple[Any, bytes]:
         process = self._process
@@ -90,6 +101,7 @@ class Child:
         assert process.stdin is not None
         assert process.stdout is not None
         answer = None
+        self._began = time.monotonic()
         with self._watched(process), contextlib.suppress(OSError, ValueError):  # ValueError: stopped meanwhile
             send(process.stdin, question)
             answer = receive(process.stdout)
@@ -107,7 +119,8 @@ class Child:
         progress.seek(0)
         row, said = int.from_bytes(progress.read(8), "little", signed=True), progress.read(2000)
         self._end()
-        endless = code == ENDLESS and row != 0
+        late = code < 0 and time.monotonic() - self._began >= SECONDS  # the timer's dump can itself crash
+        endless = row != 0 and (code == ENDLESS or late)
         why = "memory" if self._starved or code == STARVED else "endless" if endless else "failed"
         lines = said.decode("utf-8", "replace").strip().splitlines()
         return Died(why, row, lines[-1] if lines else f"exit code {code}")

@@ -140,7 +140,7 @@ def _tests(making: Making, reader: "_Reader", rendering: Rendering) -> tuple[tup
     if making.test is None:
         return (), RowFigures().part("", (), making.files)
     kept: list[tuple[Example, Fitted]] = []
-    read = reader.read(making.test, kept.append)
+    read = reader.read(making.test, kept.append, together=True)  # the first segment is what is scored
     items = tuple(_item(example, row, rendering) for example, row in kept)
     segments = [segment for _, row in kept for segment in row.row.segments]
     return items, read.figures.part(read.name, segments, making.files)
@@ -171,15 +171,18 @@ class _Reader:
         with SegmentWriter(path) as writer:
             return self.read(source, lambda row: writer.extend(row[1].row.segments))
 
-    def read(self, source: Source, use: Callable[[tuple[Example, Fitted]], object]) -> _Read:
-        """Give every row of `source` that can be used to `use`. Raises `InputError`."""
+    def read(self, source: Source, use: Callable[[tuple[Example, Fitted]], object], *, together: bool = False) -> _Read:
+        """Give every row of `source` that can be used to `use`. Raises `InputError`.
+
+        `together`: a row of which one segment is cut away whole cannot be used.
+        """
         bad = BadRows(self._settings.on_error)
         form, found = examples(source.rows(bad), self._settings, bad)
         _check_settings(self._settings, form)
         read = _Read(source.name, form, RowFigures())
         dropped = _Left()
         answers_cut = 0
-        for example, fitted in self._fitted(found, form):
+        for example, fitted in self._fitted(found, form, together):
             if isinstance(fitted, Problem):
                 answers_cut += fitted.code == "data.answer-cut"
                 bad.add(fitted)
@@ -203,14 +206,16 @@ class _Reader:
         self.losses.append(Losses(read.name, bad.count, first, dropped.count, tuple(dropped.first), answers_cut))
         self.reads.append(read)
 
-    def _fitted(self, found: Iterator[Example], form: Format) -> Iterator[tuple[Example, Fitted | Problem]]:
+    def _fitted(
+        self, found: Iterator[Example], form: Format, together: bool
+    ) -> Iterator[tuple[Example, Fitted | Problem]]:
         too_long = resolved(self._settings.too_long, form.shape)
         ours, theirs = itertools.tee(blocks(found))
         for block, results in zip(ours, self._rendering.render(theirs), strict=True):
             for example, result in zip(block, results, strict=True):
                 if isinstance(result, Tokenised):
                     self._check_vocabulary(result)
-                    yield example, fit(result, self._settings.max_tokens, too_long)
+                    yield example, fit(result, self._settings.max_tokens, too_long, together=together)
                 else:
                     yield example, result
 

@@ -7,22 +7,25 @@ each.
 """
 
 import atexit
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import localtune
 from localtune.data import cache
 from localtune.data.making import Making, make
 from localtune.data.prepared import Prepared, load, save
 from localtune.data.reading import Source, find
 from localtune.data.tokenizer import Tokenizer
 from localtune.data.turns import Learn
-from localtune.errors import Problem, ResourceError
+from localtune.errors import InputError, Problem, ResourceError
 from localtune.settings import DataSettings
 
 __all__ = ["Prepared", "load", "prepare", "save"]
@@ -83,7 +86,12 @@ def prepare(
     making = Making(settings, found.train, found.valid, found.test, hashes, tokenizer, learn, seed, vocabulary, context,
                     tuple(samples), today)  # fmt: skip
     name = cache.key(_decides(making, found))
-    entry = cache.find(name) or cache.keep(name, lambda folder: make(making, folder), say=say)
+    entry = cache.find(name)
+    if entry is not None:
+        with contextlib.suppress(InputError):  # damaged although its sizes and times agree
+            return load(entry)
+        cache.remove(entry)
+    entry = cache.keep(name, lambda folder: make(making, folder), say=say)
     return load(entry or _elsewhere(making))
 
 
@@ -101,25 +109,27 @@ def _decides(making: Making, found: Sources) -> dict[str, object]:
         "samples": making.samples,
         "today": str(making.today),
         "code": _code(),
-        "tokenizers": importlib.metadata.version("tokenizers"),
+        "versions": [importlib.metadata.version(name) for name in ("tokenizers", "jinja2", "numpy", "pyarrow")],
+        "python": sys.version,
     }
 
 
 def _code() -> str:
     total = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(Path(localtune.__file__).parent.rglob("*.py")):
         total.update(path.read_bytes())
     return total.hexdigest()
 
 
 def _elsewhere(making: Making) -> Path:
     """A folder for this process alone, where the cache cannot be written."""
-    folder = Path(tempfile.mkdtemp(prefix="localtune-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = None
     try:
+        folder = Path(tempfile.mkdtemp(prefix="localtune-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         make(making, folder)
     except OSError as error:
         what = f"the tokens cannot be written: {error.strerror or error}"
         fix = "free some space, or name another disk:  LOCALTUNE_CACHE=FOLDER"
-        raise ResourceError(Problem("data.disk", what, str(folder), fix=fix)) from None
+        raise ResourceError(Problem("data.disk", what, str(folder or ""), fix=fix)) from None
     return folder

@@ -1,9 +1,10 @@
 """Why a row cannot be rendered, as problems that name the row and what mends it."""
 
 from localtune.data.bounds import MEMORY
+from localtune.data.lost import Lost
 from localtune.data.rows import SKIP, Place
 from localtune.data.template import Refused, Starved
-from localtune.data.turns import Learn, Lost, Nothing, Unmaskable
+from localtune.data.turns import Learn, Nothing, Unmaskable
 from localtune.errors import Problem
 
 Failure = Refused | Unmaskable | Lost | Nothing | MemoryError | ValueError

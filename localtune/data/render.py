@@ -25,6 +25,7 @@ from localtune.data.bounds import Bounds, Unbounded
 from localtune.data.control import is_held
 from localtune.data.conversations import Conversation, Example, Infill, Message, Pair, Passage
 from localtune.data.infill import holes, infill
+from localtune.data.lost import Lost
 from localtune.data.messages import Tools, held, held_value, texts
 from localtune.data.parts import Simple, joined, parts
 from localtune.data.parts import Tokenised as Tokenised
@@ -32,7 +33,7 @@ from localtune.data.refusals import needs_template, reserved, unusable
 from localtune.data.rows import SKIP, Place
 from localtune.data.template import RESERVED, ChatTemplate, Refused, Starved
 from localtune.data.tokenizer import Tokenizer
-from localtune.data.turns import Learn, Lost, Nothing, Script, Span, Turns, Unmaskable
+from localtune.data.turns import Learn, Nothing, Script, Span, Turns, Unmaskable
 from localtune.data.weighing import finish, weigh
 from localtune.errors import InputError, Problem, safe
 
@@ -66,7 +67,8 @@ class Renderer:
         self._bounds: Bounds = bounds or Unbounded()
         self.turns: Turns | None = None
         if tokenizer.template is not None:
-            self.turns = Turns(ChatTemplate(tokenizer.template, tokenizer.names, today), tokenizer.control)
+            template = ChatTemplate(tokenizer.template, tokenizer.names, today)
+            self.turns = Turns(template, tokenizer.control, self._bounds)
 
     def render(self, examples: Sequence[Example]) -> list[Tokenised | Problem]:
         """One result per example, in order; a problem where a row cannot be trained on exactly.

@@ -26,7 +26,6 @@ _ERRORS = 2
 
 def serve() -> None:
     """Answer until the input ends, then end the process. Nothing is ever raised."""
-    os.write(_ERRORS, bytes(8))
     try:
         _answer_all()
     except (OSError, KeyboardInterrupt):

@@ -23,6 +23,8 @@ from localtune.errors import InputError, Problem, safe
 RESERVED = re.compile("[\U0010fff0-\U0010fffd]")
 """Private-use characters that mark places in a text while it is rendered; no conversation may hold one."""
 _OF_DICT = frozenset(dir(dict))
+_ESCAPED = re.compile(r"\\udbff\\udff([0-9a-d])")
+"""A reserved character as JSON writes it in ASCII: it must still be found."""
 _OPEN, _CLOSE = "\U0010fff8", "\U0010fff9"
 
 
@@ -121,7 +123,8 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return _ESCAPED.sub(lambda found: chr(0x10FFF0 + int(found[1], 16)), text) if ensure_ascii else text
 
 
 def _raise(message: str) -> None:
@@ -131,6 +134,6 @@ def _raise(message: str) -> None:
 def _clock(today: datetime.date | None) -> Callable[[str], str]:
     def strftime_now(form: str) -> str:
         now = datetime.datetime.now()
-        return (now if today is None else datetime.datetime.combine(today, now.time())).strftime(form)
+        return (now if today is None else datetime.datetime.combine(today, datetime.time())).strftime(form)
 
     return strftime_now

@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from localtune.data.bounds import Bounds, Unbounded
 from localtune.data.control import ENDS, SPOKEN, Control
 from localtune.data.conversations import Message
+from localtune.data.lost import check_parts, check_reasoning, check_written
 from localtune.data.messages import (
-    CALL_END,
     CONTENT_END,
     REASONING_END,
-    RESULT_END,
     Tools,
-    call_marks,
     is_text,
     marked,
     plain,
@@ -71,10 +70,6 @@ class Unmaskable(Exception):
     """It is an answer before the last one, so `learn: last` would do."""
 
 
-class Lost(Exception):
-    """The template does not write a part of the row; the text says which."""
-
-
 class Nothing(Exception):
     """No answer of the row counts."""
 
@@ -82,8 +77,9 @@ class Nothing(Exception):
 class Turns:
     """The answers of conversations under one template. Contents must be held by the same `control`."""
 
-    def __init__(self, template: ChatTemplate, control: Control) -> None:
+    def __init__(self, template: ChatTemplate, control: Control, bounds: Bounds | None = None) -> None:
         self._template = template
+        self._bounds = bounds or Unbounded()
         self._control = control
         self._marked = bool(_GENERATION.search(template.source))
         self._tail: tuple[str, int] | None = None
@@ -104,12 +100,15 @@ class Turns:
         if learn != "all":
             messages = messages[: counting[-1] + 1]
         if tools or not all(map(is_text, messages)):
-            self._check(messages, tools, every=learn == "all" or self._marked)
+            check_parts(messages, tools, self._render, every=learn == "all" or self._marked)
         if learn == "all":
-            return [self._whole(messages, answers, tools)]
-        if self._marked:
-            return [self._from_marks(messages, learn, tools)]
-        return self._from_prompts(messages, counting, tools)
+            scripts = [self._whole(messages, answers, tools)]
+        elif self._marked:
+            scripts = [self._from_marks(messages, learn, tools)]
+        else:
+            scripts = self._from_prompts(messages, counting, tools)
+        check_written(messages, scripts[0].text, tools, self._render, every=learn == "all")
+        return scripts
 
     def prompt(self, messages: Sequence[Message], tools: Tools = ()) -> str:
         """What generation sees before it answers `messages`."""
@@ -130,6 +129,7 @@ class Turns:
         return Turn(text, len(prompt), content_end, end)
 
     def _render(self, messages: Sequence[Message], tools: Tools, *, prompt: bool = False) -> str:
+        self._bounds.again()
         return self._template.render(self._plain(messages), prompt=prompt, tools=list(tools) or None).text
 
     def _plain(self, messages: Sequence[Message]) -> list[dict[str, object]]:
@@ -150,31 +150,6 @@ class Turns:
                 text = ""
             self._reads_reasoning = REASONING_END in text
         return self._reads_reasoning
-
-    def _check(self, messages: Sequence[Message], tools: Tools, *, every: bool) -> None:
-        """Raise `Lost` for tools, calls, results or words beside calls that the text does not show.
-
-        With `every` reasoning is checked too, wherever it stands; otherwise each answer that is learned checks its own.
-        """
-        if tools:
-            self._check_tools(messages, tools)
-        text = self._render([m if _is_asked(m) else marked(m) for m in messages], tools)
-        for mark, wanted, what in (
-            (CALL_END, sum(map(call_marks, messages)), "every tool call"),
-            (RESULT_END, sum(m.role == "tool" and bool(m.content.strip()) for m in messages), "every tool result"),
-            (CONTENT_END, sum(bool(m.calls and m.content.strip()) for m in messages), "what is said beside a call"),
-            (REASONING_END, every * sum(bool(m.reasoning.strip()) for m in messages), "the reasoning"),
-        ):
-            if text.count(mark) < wanted:
-                raise Lost(f"it does not write {what}")
-
-    def _check_tools(self, messages: Sequence[Message], tools: Tools) -> None:
-        try:
-            bare = self._render(messages, ())
-        except Refused:
-            return  # it cannot do without them
-        if bare == self._render(messages, tools):
-            raise Lost("it does not write the tools")
 
     def _from_prompts(self, messages: Sequence[Message], answers: list[int], tools: Tools) -> list[Script]:
         last = self.answer(messages, tools)
@@ -254,7 +229,7 @@ class Turns:
         for content in dict.fromkeys((last.content, last.content.rstrip())):  # templates may trim
             probe = self._render([*messages[:-1], marked(last, len(content))], tools)
             if last.reasoning.strip():
-                _check_reasoning(probe)
+                check_reasoning(probe)
             if probe.count(CONTENT_END) == 1 and without_marks(probe) == text:
                 return len(without_marks(probe[: probe.index(CONTENT_END)]))
         raise Unmaskable("its end cannot be located, because the template rewrites what the answer says")
@@ -262,7 +237,7 @@ class Turns:
     def _call_ends(self, messages: Sequence[Message], text: str, tools: Tools) -> tuple[int, int]:
         """Calls end where the text does: with an end-of-turn token and blanks."""
         if messages[-1].reasoning.strip():
-            _check_reasoning(self._render([*messages[:-1], marked(messages[-1])], tools))
+            check_reasoning(self._render([*messages[:-1], marked(messages[-1])], tools))
         found = _last_control(self._control, text)
         if found is None or found.group() not in ENDS | {self._template.names.get("eos_token", "")}:
             raise Unmaskable("the end of its tool call cannot be located: no end-of-turn token comes last")
@@ -274,15 +249,6 @@ def _script(turn: Turn, earlier: tuple[Span, ...], weight: float) -> Script:
     closed = turn.end > turn.content_end
     text = turn.text if closed else turn.text[: turn.content_end]
     return Script(text, (*earlier, (turn.start, turn.end, weight)), closed, weight)
-
-
-def _check_reasoning(probe: str) -> None:
-    if REASONING_END not in probe:
-        raise Lost("it does not write the reasoning")
-
-
-def _is_asked(message: Message) -> bool:
-    return message.role in ("system", "user") or (message.role == "assistant" and is_text(message))
 
 
 def _last_control(control: Control, text: str) -> re.Match[str] | None:

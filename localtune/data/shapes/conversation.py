@@ -1,5 +1,6 @@
 """A row of turns, whole: its system turn, tools and group; and a prompt with its answer, as strings or as turns."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from localtune.data.conversations import Conversation, Message, Pair
 from localtune.data.rows import Row
 from localtune.data.shapes.tools import schemas
-from localtune.data.shapes.turns import Kind, turns, unlearned
+from localtune.data.shapes.turns import KNOWN, ROLES, SPEAKERS, Kind, turns, unlearned
 from localtune.data.shapes.values import Unusable, group, key, optional_text, shown, text
 
 _WRITTEN_TURNS = re.compile(r'\s*\[\s*\{\s*"(role|content|from|value)"\s*:')
@@ -43,12 +44,28 @@ def conversation(
 def side(value: object, name: str, *, learned: bool) -> Side:
     """What `name` (a quoted key) holds, a prompt or with `learned` an answer: a string, or turns.
 
-    Turns are a list, one turn alone, or a string that writes a list of them. Other JSON is text: a list or an object
-    may well be the answer. Raises `Unusable`.
+    Turns are a list, one turn alone, or a string that writes a list of nothing but turns. Other JSON is text: a list or
+    an object may well be the answer. Raises `Unusable`.
     """
-    if isinstance(value, list | dict) or (isinstance(value, str) and _WRITTEN_TURNS.match(value)):
+    if isinstance(value, list | dict) or (isinstance(value, str) and _writes_turns(value)):
         return turns(value, name)
     return text(value, name, learned=learned)
+
+
+def _writes_turns(value: str) -> bool:
+    if not _WRITTEN_TURNS.match(value):
+        return False
+    try:
+        listed = json.loads(value)
+    except (ValueError, RecursionError):
+        return False
+    return all(
+        isinstance(turn, dict)
+        and turn.keys() <= KNOWN
+        and (("role" in turn and turn["role"] in ROLES) or ("from" in turn and turn["from"] in SPEAKERS))
+        and ("content" in turn or "value" in turn)
+        for turn in listed
+    )
 
 
 def answered(

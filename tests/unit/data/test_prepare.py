@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, Problem
 from localtune.settings import DataSettings
 from tests.unit.data.builders import CHATML, all_text, learned_text, save_tokenizer, write_rows
+from tests.unit.data.test_render import STRIPPING
 
 
 @pytest.fixture
@@ -281,3 +283,25 @@ def test_the_report_says_what_was_done(tmp_path: Path, tokenizer: Tokenizer) -> 
     assert report.end_of_turn == "<|im_end|>"
     assert report.notes == ("prompt and answer became a user and an assistant turn of the model's chat template",)
     assert report.tokenizer == tokenizer.fingerprint
+
+
+def test_a_damaged_entry_of_the_cache_is_made_anew(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    write_rows(tmp_path / "train.jsonl", pairs(20))
+    done = run(tmp_path, tokenizer)
+    assert done.folder is not None
+    report = done.folder / "report.json"
+    before = report.stat()
+    report.write_bytes(b" " * before.st_size)
+    os.utime(report, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert run(tmp_path, tokenizer).report == done.report
+
+
+def test_a_test_row_whose_last_answer_is_cut_away_is_not_scored_on_another(tmp_path: Path) -> None:
+    tokenizer = save_tokenizer(tmp_path / "m", template=STRIPPING)
+    turns = [("user", "a"), ("assistant", "<think>x</think>b"), ("user", "c" * 90), ("assistant", "late")]
+    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    write_rows(tmp_path / "train.jsonl", pairs(5))
+    write_rows(tmp_path / "test.jsonl", [row])
+    assert len(run(tmp_path, tokenizer, test="test.jsonl", max_tokens=512).test) == 1
+    problem = the_problem(tmp_path, tokenizer, test="test.jsonl", max_tokens=64)
+    assert problem.code == "data.answer-cut"

@@ -45,7 +45,7 @@ def test_a_folder_gives_its_parts_whatever_their_kinds_and_names(tmp_path: Path)
         "d/train-00000-of-00002.parquet": shard("a"),
         "d/train-00001-of-00002.parquet": shard("b"),
         "d/dev.csv": b"text\nv\n",
-        "d/test.jsonl.gz": gzip.compress(line("t")),
+        "d/test.jsonl.gz": gzip.compress(line("t"), mtime=0),
         "d/README.md": b"about",
         "d/more.jsonl": line("more"),
         "d/.hidden.jsonl": line("hidden"),
@@ -135,7 +135,7 @@ def test_json_lines_are_known_by_every_name(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.txt", "a.json"])
 def test_every_text_kind_is_read_from_gzip_and_a_wrong_name_is_said(name: str, tmp_path: Path) -> None:
     plain = {"a.jsonl": line("a"), "a.json": b"[" + line("a") + b"]", "a.txt": b"a"}.get(name, b"text\na\n")
-    write(tmp_path, {f"{name}.gz": gzip.compress(plain), name: gzip.compress(plain), f"x{name}.gz": plain})
+    write(tmp_path, {f"{name}.gz": gzip.compress(plain, mtime=0), name: gzip.compress(plain), f"x{name}.gz": plain})
     for found in (f"{name}.gz", name, f"x{name}.gz"):
         assert texts(find(found, tmp_path)) == ["a"]
     assert find(f"{name}.gz", tmp_path).said() == ()

@@ -126,3 +126,12 @@ def test_rows_are_read_as_they_are_asked_for() -> None:
 
 def test_no_rows_at_all_is_an_error() -> None:
     assert the_problem().code == "data.empty"
+
+
+@pytest.mark.parametrize(
+    "answer", ['[{"value": 3, "unit": "kg"}]', '[{"role": "admin", "content": "x"}]', '[{"from": 1']
+)
+def test_an_answer_in_json_that_is_no_list_of_turns_is_text(answer: str) -> None:
+    (example,) = read({"prompt": "Extract", "completion": answer})
+    assert isinstance(example, Pair)
+    assert example.completion == answer

@@ -196,7 +196,7 @@ from localtune.data.rendering import Rendering
 from localtune.data.rows import Place
 from localtune.data.tokenizer import Tokenizer
 def source():
-    for number in range(10**6):
+    for number in range(10**4):
         yield [Pair(Place("d", 1), "a", "b")] * 100
 signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 with Rendering(Tokenizer(Path(sys.argv[1])), learn="answers", workers=2) as rendering:
@@ -219,7 +219,10 @@ def test_processes_end_with_the_one_that_asks(way: str, tmp_path: Path) -> None:
             program.kill()
         else:
             program.send_signal(signal.SIGINT)
-        _, said = program.communicate(timeout=10)
+        try:
+            _, said = program.communicate(timeout=10)
+        finally:
+            program.kill()  # or it would go on beside every later test
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
     assert said.strip().splitlines()[-1:] == ([] if way == "kill" else ["KeyboardInterrupt"])

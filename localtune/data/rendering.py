@@ -19,7 +19,8 @@ from typing import Any, Self
 
 from localtune.data.bounds import SECONDS
 from localtune.data.child import Child, Died
-from localtune.data.conversations import Conversation, Example, Message, Pair, Passage
+from localtune.data.conversations import Conversation, Example, Message, Pair
+from localtune.data.messages import texts
 from localtune.data.paint import Piece, paint
 from localtune.data.parts import Tokenised
 from localtune.data.refusals import ORIGINAL, memory
@@ -32,19 +33,19 @@ from localtune.errors import InputError, Problem
 AHEAD = 2
 MOST = 8
 """Processes, whatever the machine."""
-_SMALL, _LARGE, _LONG = 256, 4096, 1 << 22
+_SMALL, _LARGE, _LONG = 256, 8192, 1 << 22
 _FEW = 1000
 """Rows for which one more process is worth its start."""
 
 
 def blocks(examples: Iterable[Example]) -> Iterator[list[Example]]:
     """`examples` in blocks that grow: few rows are shared by all processes, and many are tokenised in large blocks,
-    which is faster. Documents are long, so a block also ends behind `_LONG` characters of them.
+    which is faster. Memory goes by characters, so a block also ends behind `_LONG` of them.
     """
     block, size, most = list[Example](), 0, _SMALL
     for example in examples:
         block.append(example)
-        size += len(example.text) if isinstance(example, Passage) else 0
+        size += sum(map(len, texts(example)))
         if len(block) == most or size > _LONG:
             yield block
             block, size, most = [], 0, min(2 * most, _LARGE)

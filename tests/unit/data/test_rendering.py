@@ -25,6 +25,7 @@ from localtune.data.conversations import (
 )
 from localtune.data.render import Renderer, Tokenised
 from localtune.data.rendering import Rendering
+from localtune.data.rendering import blocks as grown
 from localtune.data.rows import Place
 from localtune.data.tokenizer import Tokenizer
 from localtune.data.wire import packed, unpacked
@@ -240,3 +241,10 @@ def test_a_process_that_is_killed_is_replaced(tmp_path: Path) -> None:
         child.kill()
         second = next(done)
     assert [isinstance(result, Tokenised) for result in [*first, *second]] == [True] * 20
+
+
+def test_blocks_grow_and_end_behind_many_characters() -> None:
+    short = [Passage(Place("d", line), "a") for line in range(1, 1001)]
+    assert [len(block) for block in grown(iter(short))] == [256, 512, 232]
+    long = [Passage(Place("d", line), "a" * 2**21) for line in range(1, 8)]
+    assert [len(block) for block in grown(iter(long))] == [3, 3, 1]

@@ -1,0 +1,83 @@
+"""Memory as the machine counts it, and running out of it as an error that says what to change. Bytes.
+
+GPU: the most that MLX's arrays held since the session was opened (`mx.get_peak_memory`); buffers kept for reuse are
+bounded beside it and not in it. CPU: the peak resident size of the process over its lifetime, libraries included. It
+never falls; a run has a process of its own.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlx.core as mx
+import psutil
+
+from localtune.errors import Problem, ResourceError
+from localtune_mlx.device import on_gpu
+
+SMALLER = "--set train.rows=1, then --set train.checkpointing=blocks, then a smaller data.max_tokens"
+CACHE_PART = 8
+"""Buffers kept for reuse may take one part in so many of the limit: batches of many lengths would keep them all."""
+
+
+def reset_peak() -> None:
+    """Start counting; the CPU's peak cannot be reset."""
+    mx.clear_cache()
+    mx.reset_peak_memory()
+
+
+def peak_bytes() -> int:
+    """The peak so far."""
+    if on_gpu():
+        return int(mx.get_peak_memory())
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def within(limit: int) -> Iterator[None]:
+    """Hold MLX to `limit` bytes, 0 = its own defaults; on Apple's GPU that much stays wired while the session lives."""
+    if limit <= 0:
+        yield
+        return
+    memory, cache = mx.set_memory_limit(limit), mx.set_cache_limit(limit // CACHE_PART)
+    wired = mx.set_wired_limit(min(limit, _working_set())) if mx.metal.is_available() else None
+    try:
+        yield
+    finally:
+        mx.set_memory_limit(memory)
+        mx.set_cache_limit(cache)
+        if wired is not None:
+            mx.set_wired_limit(wired)
+
+
+@contextmanager
+def memory_or_error(doing: str) -> Iterator[None]:
+    """Turn running out of memory while `doing` into a `ResourceError` with the numbers."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        said = str(error)
+        if isinstance(error, RuntimeError) and not _is_memory(said):
+            raise
+        raise _out_of_memory(doing, said) from None
+
+
+def _is_memory(said: str) -> bool:
+    return any(words in said for words in ("malloc", "Unable to allocate", "Insufficient Memory", "out of memory"))
+
+
+def _working_set() -> int:
+    return int(mx.device_info()["max_recommended_working_set_size"])
+
+
+def _out_of_memory(doing: str, said: str) -> ResourceError:
+    mx.clear_cache()
+    memory = psutil.virtual_memory()
+    what = f"out of memory while {doing}: {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
+    evidence = f"peak so far {peak_bytes() / 1e9:.1f} GB; {said.splitlines()[0] if said else ''}"
+    return ResourceError(Problem("memory.exhausted", what, evidence=evidence.rstrip("; "), fix=SMALLER))

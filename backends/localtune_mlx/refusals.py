@@ -1,0 +1,110 @@
+"""What would train a different model here than elsewhere: refused by name.
+
+Decided from the model's configuration and the settings; no weight is read.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from localtune.adapter import Full
+from localtune.backend import Precision, Refusal, Settings
+from localtune.model import ModelFiles
+from localtune_mlx.families import FAMILIES, Family, longest, raw_config, rotary_share, sliding_pattern
+from localtune_mlx.quantising import GRIDS, group_for
+
+OTHER = "--set backend=torch"
+PRECISIONS = {("float32", "float32"), ("bfloat16", "bfloat16")}
+"""Storage and compute types of a base in 16 or 32 bits."""
+
+
+def refusals(model: ModelFiles, settings: Settings) -> list[Refusal]:
+    """Everything that is refused; empty = nothing."""
+    family = FAMILIES.get(model.config.model_type)
+    if family is None:
+        known = ", ".join(FAMILIES)
+        reason = f"{model.config.architecture} has not been compared with PyTorch here; compared: {known}"
+        return [Refusal("model", reason, OTHER), *_precision(model, settings)]
+    found = [*_family(model, family), *_rotary(model, family), *_window(model, settings)]
+    return found + list(_precision(model, settings))
+
+
+def _family(model: ModelFiles, family: Family) -> Iterator[Refusal]:
+    """What mlx-lm's code of the family cannot be told."""
+    config = raw_config(model)
+    activation = config.get("hidden_activation") or config.get("hidden_act") or family.activation
+    if activation not in {family.activation, "gelu_pytorch_tanh" if family.activation == "gelu" else ""}:
+        yield Refusal("model", f"mlx-lm computes {family.activation} where the model has {activation}", OTHER)
+    if model.config.model_type == "gemma2" and None in (
+        config.get("attn_logit_softcapping", 0),
+        config.get("final_logit_softcapping", 0),
+    ):
+        yield Refusal("model", "mlx-lm caps the logits of every Gemma 2, and this one has no caps", OTHER)
+    if family.windows == "by layer" and sliding_pattern(config) is None:
+        yield Refusal("model", "its sliding layers follow no pattern that mlx-lm can be told", OTHER)
+    kinds = set(config.get("layer_types") or ())
+    if others := kinds - {"full_attention", "sliding_attention"}:
+        yield Refusal("model", f"it has {', '.join(sorted(others))} layers", OTHER)
+    if config.get("attention_bias") and model.config.model_type in ("qwen3", "phi3", "gemma2", "gemma3_text"):
+        yield Refusal("model", "its attention has biases, which mlx-lm leaves out", OTHER)
+
+
+def _rotary(model: ModelFiles, family: Family) -> Iterator[Refusal]:
+    kind = (model.config.rope_scaling or {}).get("rope_type")
+    if kind is not None and kind not in family.scalings:
+        reason = f"{kind} rotary scaling gives other numbers in mlx-lm than in PyTorch"
+        if kind == "longrope":
+            reason = "mlx-lm ignores the short factors of longrope, which hold up to the original context"
+        yield Refusal("model", reason, OTHER)
+    share = rotary_share(raw_config(model))
+    if share != 1 and family.module != "phi3":
+        yield Refusal("model", f"only {share:g} of each head rotates, which mlx-lm ignores", OTHER)
+
+
+def _window(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
+    window = longest(model)
+    if window is not None and settings.max_tokens > window:
+        reason = f"mlx-lm ignores this model's sliding window of {window:,} tokens, so longer texts would differ"
+        yield Refusal("data.max_tokens", reason, f"--set data.max_tokens={window}")
+
+
+def _precision(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
+    precision, full = settings.precision, isinstance(settings.trainable, Full)
+    quantised = model.config.quantized
+    if quantised not in (None, "mlx"):
+        reason = f"the checkpoint is quantised for another library ({quantised})"
+        yield Refusal("model", reason, "name the original 16-bit model; train.method=qlora quantises it here")
+    if quantised == "mlx" and full:
+        reason = "a quantised base has no weights to train"
+        yield Refusal("train.method", reason, "--set train.method=lora   or name the original 16-bit model")
+    if quantised == "mlx" and precision.storage != "checkpoint" and not full:
+        yield Refusal("train.quantize", "the base is already quantised in its files", "--set train.quantize=auto")
+    if precision.compute == "float16":
+        yield Refusal("train.precision", "float16 needs loss scaling, which is not done", "--set train.precision=auto")
+    yield from _storage(model, precision, full)
+
+
+def _storage(model: ModelFiles, precision: Precision, full: bool) -> Iterator[Refusal]:
+    storage, compute = precision.storage, precision.compute
+    if full and storage != "float32":
+        yield Refusal("train.method", f"full fine-tuning trains float32 weights, not {storage}")
+    elif storage in GRIDS:
+        yield from _widths(model, storage)
+    elif storage in ("nf4", "int8"):
+        yield Refusal("train.quantize", f"MLX has no {storage}; it has {', '.join(GRIDS)}", "--set train.quantize=auto")
+    elif storage != "checkpoint" and not full and (storage, compute) not in PRECISIONS:
+        yield Refusal("train.precision", f"a {storage} base does not compute in {compute} here")
+
+
+def _widths(model: ModelFiles, storage: str) -> Iterator[Refusal]:
+    config = model.config
+    widths: dict[str, Any] = {
+        "hidden_size": config.hidden,
+        "intermediate_size": config.feed_forward,
+        "num_attention_heads x head_dim": config.heads * config.head_dim,
+    }
+    for name, width in widths.items():
+        try:
+            group_for(GRIDS[storage], width)
+        except ValueError as error:
+            yield Refusal("train.quantize", f"{name}: {error}", "--set train.method=lora")
+            return

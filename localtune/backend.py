@@ -8,6 +8,8 @@ Sizes are bytes. Losses are sums in nats; the core divides once.
 """
 
 import importlib
+import platform
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,19 +52,33 @@ class Refusal:
     fix: str = ""
 
 
+Storage = Literal[
+    "float32", "bfloat16", "float16", "nf4", "int8", "affine2", "affine3", "affine4", "affine6", "affine8",
+    "mxfp4", "nvfp4", "mxfp8", "checkpoint",
+]  # fmt: skip
+"""How a base lies in memory.
+
+affineN is MLX's affine mode: N bits, and a scale and a bias in the compute type for each group of 64 (of 32 where 64
+does not divide the width). "checkpoint" is a base that is already quantised in its files, used as it is.
+"""
+
+
 @dataclass(frozen=True)
 class Precision:
     """How the base is stored and in what type it computes. What trains is float32."""
 
-    storage: Literal["float32", "bfloat16", "float16", "nf4", "int8"]
+    storage: Storage
     compute: Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
 class OptimizerSpec:
-    """AdamW (Loshchilov & Hutter 2019) with bias correction and decoupled decay, after global-norm clipping."""
+    """One update after global-norm clipping, with decoupled weight decay; the closed forms are those of T9.
 
-    name: Literal["adamw"] = "adamw"
+    AdamW (Loshchilov & Hutter 2019) with bias correction, Adafactor (Shazeer & Stern 2018), Lion (Chen et al. 2023).
+    """
+
+    name: Literal["adamw", "adafactor", "lion"] = "adamw"
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -215,8 +231,29 @@ class Backend(Protocol):
         ...
 
 
-BACKENDS = {"torch": "localtune_torch.backend:TorchBackend"}
+BACKENDS = {"torch": "localtune_torch.backend:TorchBackend", "mlx": "localtune_mlx.backend:MlxBackend"}
 """Name -> module:class; a module is imported when it is named."""
+
+
+def in_order() -> tuple[str, ...]:
+    """The backends as "auto" tries them: MLX first on Apple silicon, PyTorch first elsewhere."""
+    return ("mlx", "torch") if on_apple_silicon() else ("torch", "mlx")
+
+
+def on_apple_silicon() -> bool:
+    """Whether MLX computes on Metal here, and comes with localtune."""
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+def installation(name: str) -> str:
+    """The command that installs what the backend called `name` needs here, or in words that there is none."""
+    if name != "mlx":
+        return f"pip install 'localtune[{name}]'"
+    if on_apple_silicon():
+        return "pip install mlx mlx-lm"
+    if sys.platform == "linux":
+        return "pip install 'localtune[mlx-cpu]'"
+    return "MLX is for Apple silicon and Linux: --backend torch"
 
 
 def load_backend(name: str) -> Backend:
@@ -226,5 +263,5 @@ def load_backend(name: str) -> Backend:
         backend: Backend = getattr(importlib.import_module(module), attribute)()
     except ImportError as error:
         what = f"the {name} backend is not installed: {error}"
-        raise MachineError(Problem("backend.missing", what, fix=f"pip install 'localtune[{name}]'")) from None
+        raise MachineError(Problem("backend.missing", what, fix=installation(name))) from None
     return backend

@@ -114,7 +114,7 @@ def read_plan(run: Run) -> Plan:
         raise InputError(Problem("run.unreadable", f"not a plan: {error}", where=str(run.plan))) from None
 
 
-_PACKAGES = {"torch": ("torch", "transformers", "peft", "bitsandbytes"), "mlx": ("mlx", "mlx-lm")}
+_PACKAGES = {"torch": ("torch", "transformers", "peft", "bitsandbytes"), "mlx": ("mlx", "mlx-lm", "transformers")}
 
 
 def versions(backend: str) -> dict[str, str]:

@@ -12,16 +12,20 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 
+from localtune.backend import in_order
 from localtune.data.prepare import Prepared, prepare
 from localtune.data.prepared import hand_over
 from localtune.data.tokenizer import Tokenizer
+from localtune.defaults import conflicts
 from localtune.errors import InputError, LocaltuneError, Problem, RunFailed
 from localtune.job import versions
 from localtune.model import Download, ModelFiles, fingerprint, resolve
 from localtune.plan import Plan, check_fits, make_plan, settings_of
-from localtune.probe import choose, refuse
+from localtune.portability import Side
+from localtune.probe import Probe, choose, refuse
 from localtune.recipe import Loaded, dump
 from localtune.runs.files import new_folder, write_bytes, write_json
 from localtune.runs.folder import Run
@@ -44,6 +48,31 @@ class Ready:
 def make_ready(loaded: Loaded, confirm: Callable[[Download], bool]) -> Ready:
     """Resolve, tokenise, probe and plan; `confirm` is asked before a download. Raises the errors of each part."""
     recipe = loaded.recipe
+    model, prepared = _tokenised(loaded, confirm)
+    with choose(recipe.backend) as probe:
+        plan = make_plan(recipe, model, prepared, probe.device)
+        refuse([*conflicts(recipe, model, probe.device), *probe.refusals(model, settings_of(recipe, plan))])
+    return Ready(loaded, model, prepared, plan)
+
+
+def compare_backends(loaded: Loaded, confirm: Callable[[Download], bool]) -> tuple[ModelFiles, list[Side]]:
+    """The model of the recipe, and what every backend makes of the recipe on this machine."""
+    model, prepared = _tokenised(loaded, confirm)
+    with ExitStack() as stack:
+        probes = [stack.enter_context(Probe(name)) for name in in_order()]
+        return model, [_side(probe, loaded.recipe, model, prepared) for probe in probes]
+
+
+def _side(probe: Probe, recipe: Recipe, model: ModelFiles, prepared: Prepared) -> Side:
+    if probe.device.kind == "none":
+        return Side(probe.device, None)
+    plan = make_plan(recipe, model, prepared, probe.device)
+    refusals = [*conflicts(recipe, model, probe.device), *probe.refusals(model, settings_of(recipe, plan))]
+    return Side(probe.device, plan, tuple(refusals))
+
+
+def _tokenised(loaded: Loaded, confirm: Callable[[Download], bool]) -> tuple[ModelFiles, Prepared]:
+    recipe = loaded.recipe
     model = resolve(recipe.model, loaded.base, confirm=confirm)
     tokenizer = Tokenizer(model.folder)
     if recipe.export.gguf:
@@ -60,10 +89,7 @@ def make_ready(loaded: Loaded, confirm: Callable[[Download], bool]) -> Ready:
         vocabulary=model.config.vocabulary,
         context=model.config.context,
     )
-    with choose(recipe.backend) as probe:
-        plan = make_plan(recipe, model, prepared, probe.device)
-        refuse(probe.refusals(model, settings_of(recipe, plan)))
-    return Ready(loaded, model, prepared, plan)
+    return model, prepared
 
 
 def check(ready: Ready) -> None:

@@ -4,9 +4,11 @@
 `matmul`, and `axis=` for reductions). An objective returns a sum; the core divides by the denominator it declares.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from localtune.batch import Batch
 
 Array = Any
 """An array of the backend at hand."""
@@ -14,7 +16,11 @@ Array = Any
 
 @dataclass(frozen=True)
 class Values:
-    """What an objective sees of one micro-batch: N targets, S segments."""
+    """What an objective sees of one micro-batch: N targets, S segments.
+
+    A backend may fill up N and S: such a target weighs 0 and belongs to no segment, such a segment is all zeros. Where
+    the denominator is "segments", S is exact.
+    """
 
     logprobs: Array
     """float32 [N]: log-probability of each target."""
@@ -36,6 +42,15 @@ class Objective:
     denominator: Literal["weights", "segments"]
     total: Callable[[Any, Values], Array]
     """`total(xp, values)`: the sum over the micro-batch, a scalar array."""
+
+
+def denominator_of(objective: Objective, batches: Sequence[Batch]) -> float:
+    """What the sum over the micro-batches of one update is divided by. Raises `ValueError` without a target."""
+    counts = [batch.weight if objective.denominator == "weights" else float(batch.count) for batch in batches]
+    total = sum(counts)
+    if not total > 0:
+        raise ValueError("an update needs at least one target")
+    return total
 
 
 def _negative_log_likelihood(xp: Any, values: Values) -> Array:

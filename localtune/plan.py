@@ -4,12 +4,14 @@ Counts are exact: the rows are tokenised by then. Memory is the estimate of `mem
 `ResourceError` with settings that do.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from localtune import defaults
 from localtune.adapter import TARGET_SETS, Full, Lora, Trainable
 from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, Settings
 from localtune.batch import Segment
@@ -17,7 +19,7 @@ from localtune.data.order import total_updates, updates_per_epoch
 from localtune.data.prepared import Prepared
 from localtune.data.segments import lengths, targets
 from localtune.errors import Problem, ResourceError
-from localtune.memory import Item, Load, largest, loss_chunk, memory_items, readable, trainable_count
+from localtune.memory import Item, Load, largest, loss_chunk, memory_items, readable, state_size, trained_shapes
 from localtune.model import ModelFiles
 from localtune.objectives import SFT
 from localtune.outlay import exact_size, product_items, proof_seconds
@@ -26,7 +28,8 @@ from localtune.settings import Recipe
 
 ROW_TOKENS = {"cpu": 2048, "cuda": 16384, "metal": 8192, "none": 2048}
 """Tokens of a micro-batch beyond which more rows bring no speed."""
-LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
+LION_BETAS = (0.9, 0.99)
+"""Chen et al. 2023."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class Plan:
 
     @property
     def memory_measurable(self) -> int:
-        """The part of the estimate that a run can measure: CUDA's own context is not in its counters."""
-        hidden = sum(item.size for item in self.memory if item.name == "libraries" and self.device.kind == "cuda")
+        """The part of the estimate that a run can measure: the counters of a GPU know of its arrays alone."""
+        hidden = sum(item.size for item in self.memory if item.name == "libraries" and self.device.kind != "cpu")
         return self.memory_needed - hidden
 
     @property
@@ -113,7 +116,10 @@ def trainable_of(recipe: Recipe) -> Trainable:
 
 def optimizer_of(recipe: Recipe) -> OptimizerSpec:
     """How the recipe updates."""
-    return OptimizerSpec(recipe.train.optimizer, weight_decay=recipe.train.weight_decay, clip=recipe.train.clip)
+    train = recipe.train
+    spec = OptimizerSpec(train.optimizer, weight_decay=train.weight_decay, clip=train.clip)
+    beta1, beta2 = LION_BETAS
+    return replace(spec, beta1=beta1, beta2=beta2) if train.optimizer == "lion" else spec
 
 
 def settings_of(recipe: Recipe, plan: Plan) -> Settings:
@@ -197,14 +203,12 @@ def _candidates(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: D
 
 
 def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device, load: Load) -> Plan:
-    train, trainable, precision = recipe.train, trainable_of(recipe), _precision(recipe, device)
-    count = trainable_count(model, trainable)
+    train, trainable, precision = recipe.train, trainable_of(recipe), defaults.precision(recipe, model, device)
+    trained = trained_shapes(model, trainable)
     updates = total_updates(len(prepared.train), train.batch_size, epochs=train.epochs, steps=train.steps)
-    rate = LEARNING_RATES[train.method] if train.learning_rate == "auto" else train.learning_rate
-    limit = int(device.memory_limit * 0.9) if train.memory_limit == "auto" else train.memory_limit
     made = tuple(product_items(model, trainable, recipe.export.gguf))
     return Plan(
-        schedule=Schedule(train.schedule, rate, updates, warmup_steps(train.warmup, updates)),
+        schedule=Schedule(train.schedule, defaults.learning_rate(recipe), updates, warmup_steps(train.warmup, updates)),
         epochs=updates / updates_per_epoch(len(prepared.train), train.batch_size),
         batch_size=train.batch_size,
         train_rows=len(prepared.train),
@@ -219,24 +223,17 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
         loss_chunk=load.loss_chunk,
         precision=precision,
         checkpointing="blocks" if load.checkpointing else "none",
-        trainable=count,
+        trainable=sum(map(math.prod, trained)),
         parameters=model.parameters,
-        memory=tuple(memory_items(model, trainable, precision, device, load)),
-        memory_limit=limit,
-        disk=_disk(count, prepared) + sum(item.size for item in made) + exact_size(model, recipe.export.gguf),
+        memory=tuple(memory_items(model, trainable, precision, device, load, train.optimizer)),
+        memory_limit=defaults.memory_limit(recipe, device),
+        disk=_disk(trained, train.optimizer, prepared)
+        + sum(item.size for item in made)
+        + exact_size(model, recipe.export.gguf),
         device=device,
         products=made,
         proof_seconds=proof_seconds(model, prepared, recipe.export.gguf),
     )
-
-
-def _precision(recipe: Recipe, device: Device) -> Precision:
-    train = recipe.train
-    rounded = train.method == "qlora" and recipe.lora.dora  # DoRA's magnitudes over a 4-bit base need float32
-    fast = "bfloat16" if device.dtypes[0] == "bfloat16" and not rounded else "float32"
-    compute = fast if train.precision == "auto" else train.precision
-    storage = {"qlora": "nf4", "full": "float32", "lora": compute}[train.method]
-    return Precision(storage, compute)  # type: ignore[arg-type]
 
 
 def _row_tokens(segments: Sequence[Segment], recipe: Recipe) -> int:
@@ -258,7 +255,8 @@ def _longest_tokens(segments: Sequence[Segment], count: int) -> int:
     return int(np.sort(lengths(segments))[-count:].sum())
 
 
-def _disk(trainable: int, prepared: Prepared) -> int:
-    """Four checkpoints (two, the best, one being written) of weights and moments, the product, the tokens, 20 MB."""
+def _disk(trained: Sequence[tuple[int, ...]], optimizer: str, prepared: Prepared) -> int:
+    """Four checkpoints (two, the best, one being written) of weights and state, the product, the tokens, 20 MB."""
+    weights, state = 4 * sum(map(math.prod, trained)), state_size(trained, optimizer)
     tokens = int(lengths(prepared.train).sum() + lengths(prepared.valid).sum())
-    return 4 * 12 * trainable + 4 * trainable + 8 * tokens + 20 * 10**6
+    return 4 * (weights + state) + weights + 8 * tokens + 20 * 10**6

@@ -21,13 +21,14 @@ from typing import Any
 
 from localtune.adapter import Full, Lora, Nothing
 from localtune.backend import (
-    BACKENDS,
     Device,
     MemorySpec,
     OptimizerSpec,
     Precision,
     Refusal,
     Settings,
+    in_order,
+    installation,
     load_backend,
 )
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem
@@ -122,13 +123,18 @@ class Probe(AbstractContextManager["Probe"]):
 def choose(name: str) -> Probe:
     """The backend called `name`, or for "auto" the first usable one. Raises `MachineError`."""
     reasons = []
-    for candidate in list(BACKENDS) if name == "auto" else [name]:
+    candidates = in_order() if name == "auto" else (name,)
+    for candidate in candidates:
         probe = Probe(candidate)
         if probe.device.kind != "none":
             return probe
         reasons.append(f"{candidate}: {probe.device.reason}")
         probe.close()
-    raise MachineError(Problem("backend.unusable", "; ".join(reasons), fix="pip install 'localtune[torch]'"))
+    raise MachineError(Problem("backend.unusable", "; ".join(reasons), fix=_mend(candidates[0], reasons[0])))
+
+
+def _mend(name: str, reason: str) -> str:
+    return installation(name) if "not installed" in reason else "localtune doctor"
 
 
 def refuse(refusals: Iterable[Refusal]) -> None:

@@ -76,6 +76,11 @@ Column = Literal[
 ]  # fmt: skip
 """What a row may keep under a key of another name."""
 
+Quantizer = Literal[
+    "auto", "nf4", "affine2", "affine3", "affine4", "affine6", "affine8", "mxfp4", "nvfp4", "mxfp8"
+]  # fmt: skip
+"""How qlora stores the base: NF4 of bitsandbytes, or a mode of MLX with its bits per weight."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -112,7 +117,10 @@ class TrainSettings(_Section):
     """How it trains."""
 
     method: Literal["lora", "qlora", "full"] = Field(
-        "lora", description="LoRA, LoRA over a base quantised to 4 bits (NF4), or every weight."
+        "lora", description="LoRA, LoRA over a quantised base, or every weight."
+    )
+    quantize: Quantizer = Field(
+        "auto", description="How qlora stores the frozen base; auto = nf4 with PyTorch, affine4 with MLX."
     )
     learn: Literal["answers", "all", "last"] = Field(
         "answers", description="Tokens that are learned: all answers, everything, or the last answer only."
@@ -120,13 +128,15 @@ class TrainSettings(_Section):
     epochs: float = Field(2.0, gt=0, le=1000, description="Passes over the training rows.")
     steps: int | None = Field(None, ge=1, description="Updates; wins over epochs.")
     learning_rate: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = Field(
-        "auto", description="Highest learning rate; auto = 2e-4 for lora and qlora, 2e-5 for full."
+        "auto", description="Highest learning rate; auto = 2e-4, for full 2e-5; lion a fifth of it, adafactor 0.01."
     )
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after the warm-up.")
     warmup: Warmup = Field("3%", description="Updates of the warm-up, as a count or a share.")
     batch_size: int = Field(8, ge=1, le=65536, description="Examples per update, however they are split or packed.")
     pack: bool = Field(True, description="Several examples in one row; they never see each other.")
-    optimizer: Literal["adamw"] = Field("adamw", description="AdamW with bias correction and decoupled decay.")
+    optimizer: Literal["adamw", "adafactor", "lion"] = Field(
+        "adamw", description="AdamW with bias correction, Adafactor or Lion; decay is decoupled in all."
+    )
     weight_decay: float = Field(0.0, ge=0, le=1, description="Decoupled weight decay.")
     clip: float = Field(1.0, ge=0, description="Largest global gradient norm; 0 = no clipping.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -187,7 +197,9 @@ class Recipe(_Section):
     version: Literal[1] = Field(1, description="Version of the recipe format.")
     name: Name | None = Field(None, description="Name of the run; default: the recipe's file name.")
     model: FileName = Field(description="Hub id, with @REVISION to pin, or a folder relative to the recipe.")
-    backend: Literal["auto", "torch"] = Field("auto", description="What computes.")
+    backend: Literal["auto", "torch", "mlx"] = Field(
+        "auto", description="What computes; auto = what works here: mlx before torch on Apple silicon, else after it."
+    )
     data: DataSettings = Field(description="Which rows, and how they become tokens.")
     train: TrainSettings = Field(default_factory=TrainSettings, description="How it trains.")
     lora: LoraSettings = Field(default_factory=LoraSettings, description="The adapter.")

@@ -1,7 +1,8 @@
 """Keeps one run alive without anybody watching: `python -m localtune.supervisor FOLDER LAUNCH`.
 
-It owns the run folder by a lock, starts the worker, writes `status.json` with a heartbeat, turns signals into requests
-to save and stop, and says in words how the worker ended. It outlives the terminal that started it.
+It owns the run folder by a lock, starts the worker, keeps the machine from idle sleep, writes `status.json` with a
+heartbeat, turns signals into requests to save and stop, and says in words how the worker ended. It outlives the
+terminal that started it.
 """
 
 import os
@@ -14,9 +15,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from localtune.errors import InputError
+from localtune.awake import awake
+from localtune.errors import InputError, LocaltuneError
 from localtune.events import Failed, Step
 from localtune.runs import checkpoints
+from localtune.runs.files import read_json
 from localtune.runs.folder import Run, State, Status
 from localtune.runs.lock import WORKER, RunLock
 from localtune.runs.process import process_id
@@ -25,6 +28,10 @@ HEARTBEAT = 2.0
 """Seconds between two writes of `status.json`."""
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """OpenMP's threads spin while they wait; beside other work on the same cores that made a step ten times slower."""
+METAL = {"AGX_RELAX_CDM_CTXSTORE_TIMEOUT": "1"}
+"""Gives work on Apple's GPU more time before macOS ends it for the display; helps on some machines (mlx#3267)."""
+DARK = "turn the display off while it trains (pmset displaysleepnow), or use none"
+"""With a dark display macOS has no reason to end long work on the GPU (mlx#3267)."""
 STATES: dict[int, State] = {0: "done", 130: "stopped", 143: "stopped"}
 
 
@@ -81,10 +88,17 @@ def supervise(run: Run, launch: str) -> int:
         with run.log.open("ab") as log:
             command = [sys.executable, "-P", "-m", "localtune.worker", str(run.folder)]
             worker = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=PATIENT | os.environ, **on_its_own()
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), **on_its_own()
             )
         watch.write(replace(watch.status, state="running", worker=process_id(worker.pid)))
-        return _finish(watch, _wait(worker, watch))
+        with awake(worker.pid):
+            code = _wait(worker, watch)
+        return _finish(watch, code)
+
+
+def environment(system: str = sys.platform) -> dict[str, str]:
+    """Of the worker; what the user has set wins."""
+    return PATIENT | (METAL if system == "darwin" else {}) | os.environ
 
 
 def _wait(worker: "subprocess.Popen[bytes]", watch: Watch) -> int:
@@ -101,21 +115,36 @@ def _finish(watch: Watch, code: int) -> int:
     watch.look()
     if code == 130 and watch.signalled is not None:
         code = 128 + watch.signalled
-    detail = "" if code in STATES else explain(code)
+    detail, mend = ("", "") if code in STATES else explain(code, device_kind(watch.run))
     if code not in STATES and not watch.failed:
-        text = f"error[run.crashed]: the training process {detail}\n  fix: localtune run --resume {watch.run.name}"
+        fix = f"{mend}localtune run --resume {watch.run.name}"
+        text = f"error[run.crashed]: the training process {detail}\n  fix: {fix}"
         watch.run.record(Failed("run.crashed", text))
     watch.write(replace(watch.status, state=STATES.get(code, "failed"), exit_code=code, detail=detail))
     return code
 
 
-def explain(code: int) -> str:
-    """How a process ended, in words, from its exit code (negative: the number of the signal)."""
+def explain(code: int, kind: str = "") -> tuple[str, str]:
+    """How a process ended, in words, from its exit code (negative: the number of the signal), and what avoids it.
+
+    `kind` is that of the device; what avoids it is "" or ends with what leads over to a command.
+    """
     if code >= 0:
-        return f"ended with code {code}"
+        return f"ended with code {code}", ""
     name = signal.Signals(-code).name if -code in signal.valid_signals() else f"signal {-code}"
+    if name == "SIGABRT" and kind == "metal":
+        what = "macOS most likely ended its work on the GPU, which held up the display for too long"
+        return f"ended with SIGABRT: {what}", f"{DARK}, then go on from the last checkpoint:  "
     likely = {"SIGKILL": ": killed, most often because memory ran out", "SIGABRT": ": aborted by a library or driver"}
-    return f"ended with {name}{likely.get(name, '')}"
+    return f"ended with {name}{likely.get(name, '')}", ""
+
+
+def device_kind(run: Run) -> str:
+    """What the run computes on, as its plan says; "" where that cannot be read."""
+    try:
+        return str(read_json(run.plan)["device"]["kind"])
+    except (LocaltuneError, OSError, KeyError, TypeError):
+        return ""
 
 
 def on_its_own() -> dict[str, Any]:

@@ -6,15 +6,15 @@ What `restore` reads back is bit for bit what was in memory.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from safetensors import SafetensorError, serialize_file
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from localtune.adapter import CONFIG_FILE, PREFIX, WEIGHTS_FILE, Lora, peft_config
-from localtune.model import ModelFiles
+from localtune.model import ModelFiles, TensorInfo
+from localtune.model.weights import write_shard
 from localtune.saved import (
     FORMAT,
     MODEL_FILE,
@@ -29,7 +29,7 @@ from localtune.saved import (
 
 Arrays = Mapping[str, mx.array]
 DTYPES = {"F32": mx.float32, "BF16": mx.bfloat16, "F16": mx.float16}
-_NAMES = {mx.float32: "float32", mx.bfloat16: "bfloat16", mx.float16: "float16"}
+HEADERS = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def save_adapter(folder: Path, lora: Lora, trained: Arrays, model: ModelFiles) -> None:
@@ -89,15 +89,17 @@ def load_state(folder: Path, name: str, shapes: Mapping[str, tuple[int, ...]]) -
 
 def _write(path: Path, arrays: Arrays) -> None:
     mx.eval(list(arrays.values()))
-    entries: dict[str, Any] = {name: _entry(array) for name, array in sorted(arrays.items())}
-    serialize_file(entries, str(path), metadata={"format": "pt"})
+    tensors = [
+        TensorInfo(name, tuple(array.shape), HEADERS[array.dtype], array.nbytes, path.name)
+        for name, array in sorted(arrays.items())
+    ]
+    write_shard(path, tensors, lambda tensor: iter([_words(arrays[tensor.name])]))
     path.chmod(0o644)
 
 
-def _entry(array: mx.array) -> dict[str, Any]:
-    """What safetensors writes of one array; numpy has no bfloat16, so 16-bit words are handed over as they are."""
-    words = np.array(array if array.dtype == mx.float32 else array.view(mx.uint16))
-    return {"dtype": _NAMES[array.dtype], "shape": list(array.shape), "data": words.tobytes()}
+def _words(array: mx.array) -> memoryview:
+    """The bytes of one array; numpy has no bfloat16, so 16-bit numbers are handed over as words."""
+    return memoryview(np.array(array if array.dtype == mx.float32 else array.view(mx.uint16)).tobytes())
 
 
 def _read(path: Path) -> dict[str, mx.array]:

@@ -28,30 +28,61 @@ class Family:
     windows: Literal["by layer", "everywhere", "ignored"] = "ignored"
     """Sliding windows: mlx-lm masks the layers that have one; or every layer has one, so the mask given to mlx-lm says
     it; or some layers have one and mlx-lm does not look, so texts beyond it are refused."""
+    reads: frozenset[str] = frozenset()
+    """Which of `CHANGING` its code reads."""
+    tied: bool = False
+    """Its head is always the embedding."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
     """Values of transformers where the file is silent and mlx-lm's own default differs, or it has none."""
 
 
+CHANGING: Mapping[str, tuple[Any, ...]] = {
+    "attn_logit_softcapping": (),
+    "final_logit_softcapping": (),
+    "query_pre_attn_scalar": (),
+    "use_bidirectional_attention": (False,),
+    "logit_scale": (1.0,),
+    "logits_scaling": (1.0,),
+    "attention_multiplier": (),
+    "embedding_multiplier": (1.0,),
+    "residual_multiplier": (1.0,),
+    "use_qk_norm": (False,),
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+}
+"""Settings that change what a model computes, and their values that change nothing; null never does."""
+
 _NORM = {"rms_norm_eps": 1e-6}
+_BIASES = frozenset({"attention_bias", "mlp_bias"})
+_MULTIPLIERS = frozenset({"logits_scaling", "attention_multiplier", "embedding_multiplier", "residual_multiplier"})
 _GEMMA = {**_NORM, "query_pre_attn_scalar": 256, "head_dim": 256}
 
 FAMILIES: dict[str, Family] = {
-    "llama": Family("llama", scalings=("linear", "llama3", "yarn"), defaults=_NORM),
+    "llama": Family("llama", scalings=("linear", "llama3", "yarn"), reads=_BIASES, defaults=_NORM),
     "mistral": Family("llama", scalings=("linear", "yarn"), windows="everywhere", defaults=_NORM),
     "qwen2": Family("qwen2", scalings=("linear", "yarn"), defaults=_NORM),
     "qwen3": Family("qwen3", scalings=("linear", "yarn"), defaults={**_NORM, "head_dim": 128}),
     "gemma2": Family(
         "gemma2",
         activation="gelu_pytorch_tanh",
+        reads=frozenset({"attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar"}),
+        tied=True,
         defaults={**_GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
     ),
     "gemma3_text": Family(
-        "gemma3_text", theta=1_000_000.0, activation="gelu_pytorch_tanh", windows="by layer", defaults=_GEMMA
+        "gemma3_text",
+        theta=1_000_000.0,
+        activation="gelu_pytorch_tanh",
+        windows="by layer",
+        reads=frozenset({"query_pre_attn_scalar"}),
+        defaults=_GEMMA,
     ),
     "phi3": Family("phi3", windows="everywhere", defaults={"rms_norm_eps": 1e-5}),
-    "granite": Family("granite", defaults=_NORM),
-    "cohere": Family("cohere", theta=500_000.0),
-    "smollm3": Family("smollm3", theta=2_000_000.0, defaults=_NORM),
+    "granite": Family("granite", reads=_BIASES | _MULTIPLIERS, defaults=_NORM),
+    "cohere": Family(
+        "cohere", theta=500_000.0, reads=frozenset({"logit_scale", "use_qk_norm", "attention_bias"}), tied=True
+    ),
+    "smollm3": Family("smollm3", theta=2_000_000.0, reads=_BIASES, defaults=_NORM),
 }
 """By `model_type`. Each has a row in the parity tests."""
 

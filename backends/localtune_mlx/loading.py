@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from localtune.adapter import CONFIG_FILE
 from localtune.backend import Precision
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
@@ -26,6 +27,8 @@ HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 def load(model: ModelFiles, precision: Precision) -> Any:
     """The model, frozen. Raises `InputError` for weights that do not fit the configuration."""
+    if (model.folder / CONFIG_FILE).exists():
+        raise _does_not_fit(model, "this folder is an adapter, whose own base would be loaded instead")
     module = libraries.models(FAMILIES[model.config.model_type].module)
     try:
         loaded = module.Model(module.ModelArgs.from_dict(arguments(model)))

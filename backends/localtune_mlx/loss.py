@@ -11,7 +11,6 @@ than computing the logits again in the backward pass, which is what happens wher
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -57,19 +56,18 @@ def target_logprobs(head: Head, hidden: mx.array, tokens: mx.array, chunk: int) 
         parts: list[mx.array] = []
         slopes: list[mx.array] = []
         for states, ids in _chunks(hidden, tokens, chunk):
-            ones = mx.ones(ids.shape, mx.float32)
-            found, (slope,) = mx.vjp(partial(_logprobs, head, ids), [_after(states, parts)], [ones])
-            parts.append(found[0])
+            found, slope = _with_slope(head, _after(states, [*parts[-1:], *slopes[-1:]]), ids)
+            parts.append(found)
             slopes.append(slope.astype(hidden.dtype))
         return mx.concatenate(parts), mx.concatenate(slopes)
 
     @logprobs.vjp
     def _(primals: Any, cotangents: Any, outputs: Any) -> tuple[mx.array, mx.array]:
-        slopes: Any = cotangents[0][:, None] * outputs[1]
-        return slopes.astype(primals[0].dtype), mx.zeros_like(primals[1])
+        hidden: mx.array = cotangents[0][:, None] * outputs[1]
+        return hidden.astype(primals[0].dtype), mx.zeros_like(primals[1])
 
-    found: Any = logprobs(hidden, tokens)
-    return found[0]
+    found: mx.array = logprobs(hidden, tokens)[0]  # type: ignore[index]
+    return found
 
 
 def trained_logprobs(
@@ -83,7 +81,7 @@ def trained_logprobs(
 
     parts: list[mx.array] = []
     for states, ids in _chunks(hidden, tokens, chunk):
-        parts.append(mx.checkpoint(logprobs)(weights, _after(states, parts), ids))
+        parts.append(mx.checkpoint(logprobs)(weights, _after(states, parts[-1:]), ids))
     return mx.concatenate(parts)
 
 
@@ -103,9 +101,22 @@ def _chunks(hidden: mx.array, tokens: mx.array, chunk: int) -> list[tuple[mx.arr
     return [(hidden[start : start + chunk], tokens[start : start + chunk]) for start in starts]
 
 
-def _after(states: mx.array, parts: list[mx.array]) -> mx.array:
-    """`states`, once the last part is computed: otherwise all chunks' logits might exist at once."""
-    return mx.depends(states, parts[-1]) if parts else states
+def _after(states: mx.array, before: list[mx.array]) -> mx.array:
+    """`states`, once what is `before` is computed: otherwise all chunks' logits might exist at once."""
+    return mx.depends(states, before) if before else states
+
+
+def _with_slope(head: Head, states: mx.array, ids: mx.array) -> tuple[mx.array, mx.array]:
+    """Log-probabilities of `ids`, and the derivative of each by its hidden state: (one-hot - softmax) through the head.
+
+    The head is not computed twice: going back through a linear map takes its weights alone.
+    """
+    logits, at = head(states), ids[:, None]
+    normaliser = mx.logsumexp(logits, axis=1, keepdims=True)
+    chosen = mx.take_along_axis(logits, at, axis=1) - normaliser
+    likely = mx.exp(logits - normaliser)
+    slope = mx.put_along_axis(-likely, at, 1 - mx.exp(chosen), axis=1)
+    return chosen[:, 0], mx.vjp(head, [states], [slope])[1][0]
 
 
 def _logprobs(head: Head, ids: mx.array, states: mx.array) -> mx.array:
@@ -113,4 +124,5 @@ def _logprobs(head: Head, ids: mx.array, states: mx.array) -> mx.array:
 
 
 def _of(logits: mx.array, ids: mx.array) -> mx.array:
-    return mx.take_along_axis(logits, ids[:, None], axis=1)[:, 0] - mx.logsumexp(logits, axis=1)
+    chosen = mx.stop_gradient(ids)[:, None]
+    return mx.take_along_axis(logits, chosen, axis=1)[:, 0] - mx.logsumexp(logits, axis=1)

@@ -17,7 +17,8 @@ from localtune_mlx.device import on_gpu
 
 SMALLER = "--set train.rows=1, then --set train.checkpointing=blocks, then a smaller data.max_tokens"
 CACHE_PART = 8
-"""Buffers kept for reuse may take one part in so many of the limit: batches of many lengths would keep them all."""
+"""On a GPU, buffers kept for reuse may take one part in so many of the limit: batches of many lengths would keep them
+all. On a processor none are kept: there they would be part of the peak, and getting memory is cheap."""
 
 
 def reset_peak() -> None:
@@ -44,7 +45,7 @@ def within(limit: int) -> Iterator[None]:
     if limit <= 0:
         yield
         return
-    memory, cache = mx.set_memory_limit(limit), mx.set_cache_limit(limit // CACHE_PART)
+    memory, cache = mx.set_memory_limit(limit), mx.set_cache_limit(limit // CACHE_PART if on_gpu() else 0)
     wired = mx.set_wired_limit(min(limit, _working_set())) if mx.metal.is_available() else None
     try:
         yield

@@ -3,17 +3,18 @@
 Decided from the model's configuration and the settings; no weight is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from localtune.adapter import Full
 from localtune.backend import Precision, Refusal, Settings
 from localtune.model import ModelFiles
-from localtune_mlx.families import FAMILIES, Family, longest, raw_config, rotary_share, sliding_pattern
+from localtune_mlx.families import CHANGING, FAMILIES, Family, longest, raw_config, rotary_share, sliding_pattern
 from localtune_mlx.quantising import GRIDS, group_for
 
+OPTIMIZERS = ("adamw", "adafactor", "lion")
 OTHER = "--set backend=torch"
-PRECISIONS = {("float32", "float32"), ("bfloat16", "bfloat16")}
+PRECISIONS = {("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")}
 """Storage and compute types of a base in 16 or 32 bits."""
 
 
@@ -32,32 +33,45 @@ def _family(model: ModelFiles, family: Family) -> Iterator[Refusal]:
     """What mlx-lm's code of the family cannot be told."""
     config = raw_config(model)
     activation = config.get("hidden_activation") or config.get("hidden_act") or family.activation
-    if activation not in {family.activation, "gelu_pytorch_tanh" if family.activation == "gelu" else ""}:
+    if activation != family.activation:
         yield Refusal("model", f"mlx-lm computes {family.activation} where the model has {activation}", OTHER)
-    if model.config.model_type == "gemma2" and None in (
-        config.get("attn_logit_softcapping", 0),
-        config.get("final_logit_softcapping", 0),
-    ):
-        yield Refusal("model", "mlx-lm caps the logits of every Gemma 2, and this one has no caps", OTHER)
+    for key, harmless in CHANGING.items():
+        if key not in family.reads and config.get(key) not in (None, *harmless):
+            yield Refusal("model", f"mlx-lm ignores {key} ({config[key]}) of this architecture", OTHER)
+    if "attn_logit_softcapping" in family.reads and None in (config.get(key, 0) for key in family.reads):
+        yield Refusal("model", "mlx-lm caps the logits of every such model, and this one has no caps", OTHER)
+    if family.tied and not model.config.tied:
+        yield Refusal("model", "mlx-lm takes the embedding for the head, and this model has a head of its own", OTHER)
+    if model.config.model_type == "qwen2" and model.config.head_dim * model.config.heads != model.config.hidden:
+        yield Refusal("model", f"mlx-lm ignores head_dim ({model.config.head_dim}) of this architecture", OTHER)
+    yield from _layers(config, family)
+
+
+def _layers(config: Mapping[str, Any], family: Family) -> Iterator[Refusal]:
     if family.windows == "by layer" and sliding_pattern(config) is None:
         yield Refusal("model", "its sliding layers follow no pattern that mlx-lm can be told", OTHER)
-    kinds = set(config.get("layer_types") or ())
-    if others := kinds - {"full_attention", "sliding_attention"}:
+    if others := set(config.get("layer_types") or ()) - {"full_attention", "sliding_attention"}:
         yield Refusal("model", f"it has {', '.join(sorted(others))} layers", OTHER)
-    if config.get("attention_bias") and model.config.model_type in ("qwen3", "phi3", "gemma2", "gemma3_text"):
-        yield Refusal("model", "its attention has biases, which mlx-lm leaves out", OTHER)
 
 
 def _rotary(model: ModelFiles, family: Family) -> Iterator[Refusal]:
-    kind = (model.config.rope_scaling or {}).get("rope_type")
-    if kind is not None and kind not in family.scalings:
-        reason = f"{kind} rotary scaling gives other numbers in mlx-lm than in PyTorch"
-        if kind == "longrope":
-            reason = "mlx-lm ignores the short factors of longrope, which hold up to the original context"
+    scaling = model.config.rope_scaling or {}
+    kind = scaling.get("rope_type")
+    if kind == "longrope":
+        reason = "mlx-lm ignores the short factors of longrope, which hold up to the original context"
         yield Refusal("model", reason, OTHER)
+    elif kind is not None and (kind not in family.scalings or _yarn_differs(scaling)):
+        yield Refusal("model", f"this {kind} rotary scaling gives other numbers in mlx-lm than in PyTorch", OTHER)
     share = rotary_share(raw_config(model))
     if share != 1 and family.module != "phi3":
         yield Refusal("model", f"only {share:g} of each head rotates, which mlx-lm ignores", OTHER)
+
+
+def _yarn_differs(scaling: Mapping[str, Any]) -> bool:
+    """mlx-lm reads neither a factor of the attention nor `truncate`, and takes a missing mscale for another value."""
+    one_alone = (scaling.get("mscale") is None) != (scaling.get("mscale_all_dim") is None)
+    stated = scaling.get("attention_factor") is not None or scaling.get("truncate") is False
+    return scaling["rope_type"] == "yarn" and (stated or one_alone)
 
 
 def _window(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
@@ -70,17 +84,21 @@ def _window(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
 def _precision(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
     precision, full = settings.precision, isinstance(settings.trainable, Full)
     quantised = model.config.quantized
+    if settings.optimizer is not None and settings.optimizer.name not in OPTIMIZERS:
+        fix = f"--set train.optimizer={OPTIMIZERS[0]}"
+        yield Refusal("train.optimizer", f"MLX here has no {settings.optimizer.name}", fix)
+    if precision.compute == "float16":
+        yield Refusal("train.precision", "float16 needs loss scaling, which is not done", "--set train.precision=auto")
     if quantised not in (None, "mlx"):
         reason = f"the checkpoint is quantised for another library ({quantised})"
         yield Refusal("model", reason, "name the original 16-bit model; train.method=qlora quantises it here")
-    if quantised == "mlx" and full:
+    elif quantised == "mlx" and full:
         reason = "a quantised base has no weights to train"
         yield Refusal("train.method", reason, "--set train.method=lora   or name the original 16-bit model")
-    if quantised == "mlx" and precision.storage != "checkpoint" and not full:
+    elif quantised == "mlx" and precision.storage != "checkpoint":
         yield Refusal("train.quantize", "the base is already quantised in its files", "--set train.quantize=auto")
-    if precision.compute == "float16":
-        yield Refusal("train.precision", "float16 needs loss scaling, which is not done", "--set train.precision=auto")
-    yield from _storage(model, precision, full)
+    else:
+        yield from _storage(model, precision, full)
 
 
 def _storage(model: ModelFiles, precision: Precision, full: bool) -> Iterator[Refusal]:

@@ -37,6 +37,8 @@ from localtune_mlx.lora import Adapter, Place
 from localtune_mlx.memory import memory_or_error, peak_bytes
 
 Arrays = dict[str, mx.array]
+HEAD_WEIGHTS = ("lm_head.weight", "lm_head.bias", "model.embed_tokens.weight")
+"""What a head reads, where it is there."""
 
 
 class MlxSession:
@@ -60,8 +62,7 @@ class MlxSession:
         self.model = model
         self.closing = ExitStack()
         """What is undone when the session ends."""
-        self.shapes: set[tuple[int, ...]] = set()
-        """Shapes of the micro-batches that were compiled."""
+        self._shapes: set[tuple[int, ...]] = set()
         self._files, self._adapter, self._trainable, self._places = files, adapter, trainable, places
         self._compute = DTYPES[precision.compute]
         self._room = room(files.config, cached_bytes(precision), memory.limit)
@@ -69,12 +70,20 @@ class MlxSession:
         self._compiled = on_gpu() if compiled is None else compiled
         self._layout = packing.layout_of(files)
         self._head = loss.own_head(model)
-        self.trained: Arrays = {name: module[key].astype(mx.float32) for name, (module, key) in places.items()}
+        # The last block first: gradients are evaluated in this order, and what a block kept for its own is then freed
+        # before the block below is computed.
+        last_first = reversed(places.items())
+        self.trained: Arrays = {name: module[key].astype(mx.float32) for name, (module, key) in last_first}
         self._put(self.trained)
         self._state = optimizer.initial(optimizer_spec, self.trained) if optimizer_spec else {}
         self._count = 0
         self._gradients_of, self._updated = self._functions()
         selfcheck.check(model, self._decode, self._head, files.config.vocabulary)
+
+    @property
+    def shapes(self) -> int:
+        """How many shapes of micro-batches were compiled."""
+        return len(self._shapes)
 
     # training
 
@@ -130,8 +139,8 @@ class MlxSession:
         before = hidden.reshape(-1, hidden.shape[-1])[inputs["before"]]
         chunk = self._memory.loss_chunk
         if isinstance(self._trainable, Full):
-            read = {name: module[key] for name, (module, key) in self._places.items() if name in self._head_names}
-            logprobs = loss.trained_logprobs(self._head, self._put_as_is, read, before, inputs["ids"], chunk)
+            read = {name: weights[name] for name in HEAD_WEIGHTS if name in weights}
+            logprobs = loss.trained_logprobs(self._head, self._put, read, before, inputs["ids"], chunk)
         else:
             logprobs = loss.target_logprobs(self._head, before, inputs["ids"], chunk)
         total: mx.array = self._objective.total(mx, buckets.values(inputs, logprobs))
@@ -258,24 +267,15 @@ class MlxSession:
         whole = self._objective is not None and self._objective.denominator == "segments"
         inputs = buckets.inputs(batch, fill=self._compiled and not exact, segments_exact=whole)
         if self._compiled and not exact:
-            self.shapes.add(buckets.signature(inputs))
+            self._shapes.add(buckets.signature(inputs))
         return inputs
 
     def _put(self, weights: Arrays) -> None:
         """Let the model compute with `weights`, in the type it computes in (an adapter's stay float32)."""
-        for name, (module, key) in self._places.items():
-            full = isinstance(self._trainable, Full)
-            module[key] = weights[name].astype(self._compute) if full else weights[name]
-
-    def _put_as_is(self, weights: Arrays) -> None:
+        full = isinstance(self._trainable, Full)
         for name, array in weights.items():
             module, key = self._places[name]
-            module[key] = array
-
-    @property
-    def _head_names(self) -> tuple[str, ...]:
-        """Weights that the head reads."""
-        return ("lm_head.weight", "lm_head.bias", "model.embed_tokens.weight")
+            module[key] = array.astype(self._compute) if full else array
 
     @contextmanager
     def _answering(self, adapter: bool, doing: str) -> Iterator[None]:

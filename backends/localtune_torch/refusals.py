@@ -51,7 +51,8 @@ def _model(model: ModelFiles) -> Iterator[Refusal]:
         yield Refusal("model", f"{config.architecture} keeps no key-value cache, which answering here needs")
     if config.quantized:
         reason = f"the checkpoint is already quantised ({config.quantized})"
-        yield Refusal("model", reason, "name the original 16-bit model; train.method=qlora quantises it here")
+        mlx = "--backend mlx   or " if config.quantized == "mlx" else ""
+        yield Refusal("model", reason, f"{mlx}name the original 16-bit model; train.method=qlora quantises it here")
 
 
 def _attention(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
@@ -86,7 +87,9 @@ def _precision(precision: Precision, settings: Settings) -> Iterator[Refusal]:
         yield Refusal("train.method", "int8 in bitsandbytes also rounds the activations, unlike any other backend")
     elif compute == "float16":
         yield Refusal("train.precision", "float16 needs loss scaling, which is not done", "--set train.precision=auto")
-    elif (storage, compute) not in PRECISIONS:
+    elif storage in ("affine2", "affine3", "affine4", "affine6", "affine8", "mxfp4", "nvfp4", "mxfp8"):
+        yield Refusal("train.quantize", f"{storage} is MLX's; PyTorch has nf4", "--set train.quantize=auto")
+    elif storage != "checkpoint" and (storage, compute) not in PRECISIONS:
         yield Refusal("train.precision", f"a {storage} base does not compute in {compute} here")
     if isinstance(settings.trainable, Full) and storage != "float32":
         yield Refusal("train.method", f"full fine-tuning trains float32 weights, not {storage}")

@@ -23,7 +23,9 @@ from localtune.backend import MemorySpec, OptimizerSpec, Precision, Sampling, Se
 from localtune.batch import Batch, Floats
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
-from localtune.objectives import Objective
+from localtune.objectives import Objective, denominator_of
+from localtune.prompt_blocks import cached_bytes, room
+from localtune.targets import Targets, check_tokens, positions, targets
 from localtune_torch import checkpoint, generation, loss, optimizer, packing, selfcheck
 from localtune_torch.lora import adapter_tensors
 from localtune_torch.memory import memory_or_error, peak_bytes
@@ -55,11 +57,13 @@ class TorchSession:
         """What is undone when the session ends."""
         self._files, self._adapted, self._trainable, self._lora = files, adapted, trainable, lora
         self._bfloat16 = precision.compute == "bfloat16"
-        self._room = generation.room(files.config, generation.cached_bytes(precision), memory.limit)
+        self._room = room(files.config, cached_bytes(precision), memory.limit)
         self._objective, self._spec, self._memory, self._seed = objective, optimizer_spec, memory, seed
         self.trained = self._trained()
         self._optimizer = (
-            optimizer.adamw(optimizer_spec, self.trained.values(), device) if optimizer_spec and self.trained else None
+            optimizer.optimizer_of(optimizer_spec, self.trained.values(), device)
+            if optimizer_spec and self.trained
+            else None
         )
         self._head = loss.own_head(transformer)
         transformer.eval()
@@ -74,7 +78,7 @@ class TorchSession:
         if self._objective is None or self._spec is None or self._optimizer is None:
             raise RuntimeError("this session was opened to answer: it has nothing that trains")
         started = time.perf_counter()
-        denominator = _denominator(self._objective, micro_batches)
+        denominator = denominator_of(self._objective, micro_batches)
         self.transformer.train()
         try:
             with memory_or_error(self.device, "training"):
@@ -104,7 +108,7 @@ class TorchSession:
 
     def objective_sum(self, objective: Objective, batch: Batch) -> torch.Tensor:
         """The objective's sum over `batch`, a scalar with its gradient."""
-        where = packing.targets(batch)
+        where = targets(batch)
         with self._computing():
             hidden, ids = self._hidden_before(batch, where)
             logprobs = loss.target_logprobs(
@@ -117,7 +121,7 @@ class TorchSession:
 
     def score(self, batch: Batch, *, adapter: bool = True) -> SegmentScores:
         """See `localtune.backend.Session`."""
-        where = packing.targets(batch)
+        where = targets(batch)
         with self._answering(adapter, "scoring"):
             hidden, ids = self._hidden_before(batch, where)
             logprobs, hits = loss.judged(self._head, hidden, ids, self._memory.loss_chunk)
@@ -133,7 +137,7 @@ class TorchSession:
     def logits(self, tokens: Sequence[int], at: Sequence[int], *, adapter: bool = True) -> Floats:
         """See `localtune.backend.Session`."""
         row = np.asarray([tokens], np.int32)
-        packing.check_tokens(row, self._files.config.vocabulary)
+        check_tokens(row, self._files.config.vocabulary)
         with self._answering(adapter, "computing logits"):
             ids = packing.tensor(row, self.device, torch.int64)
             hidden = self._decode(ids, torch.arange(len(tokens), device=self.device)[None])[0]
@@ -145,7 +149,7 @@ class TorchSession:
     ) -> Iterator[tuple[int, int]]:
         """See `localtune.backend.Session`."""
         for prompt in prompts:
-            packing.check_tokens(np.asarray(prompt, np.int32), self._files.config.vocabulary)
+            check_tokens(np.asarray(prompt, np.int32), self._files.config.vocabulary)
 
         def forward(tokens: torch.Tensor, mask: torch.Tensor, places: torch.Tensor, cache: Any) -> Any:
             with self._answering(adapter, "generating"):
@@ -207,14 +211,14 @@ class TorchSession:
             return adapter_tensors(self._adapted)
         return dict(self.transformer.named_parameters()) if isinstance(self._trainable, Full) else {}
 
-    def _hidden_before(self, batch: Batch, where: packing.Targets) -> tuple[torch.Tensor, torch.Tensor]:
+    def _hidden_before(self, batch: Batch, where: Targets) -> tuple[torch.Tensor, torch.Tensor]:
         """Hidden states [N, H] at the positions before the targets, and the targets' ids [N]."""
-        packing.check_tokens(batch.tokens, self._files.config.vocabulary)
+        check_tokens(batch.tokens, self._files.config.vocabulary)
         if not self._packs and any(len(row) > 1 for row in batch.sources):
             what = f"packed examples would see each other in {type(self.transformer).__name__}"
             raise InputError(Problem("train.pack", what, fix="--set train.pack=false"))
         tokens = packing.tensor(batch.tokens, self.device, torch.int64)
-        places = packing.tensor(packing.positions(batch.segments), self.device, torch.int64)
+        places = packing.tensor(positions(batch.segments), self.device, torch.int64)
         flat = where.rows * batch.tokens.shape[1] + where.columns
         index = packing.tensor(flat, self.device, torch.int64)
         hidden = self._decode(tokens, places)
@@ -253,11 +257,3 @@ class TorchSession:
         with torch.random.fork_rng([] if self.device == CPU else [self.device]):
             torch.manual_seed(int.from_bytes(key[:8], "little") >> 1)
             yield
-
-
-def _denominator(objective: Objective, batches: Sequence[Batch]) -> float:
-    counts = [batch.weight if objective.denominator == "weights" else float(batch.count) for batch in batches]
-    total = sum(counts)
-    if not total > 0:
-        raise ValueError("an update needs at least one target")
-    return total

@@ -25,7 +25,7 @@ def recipe_arguments(*, required: bool = True) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         for option in (
-            click.option("--backend", help="What computes: auto or torch."),
+            click.option("--backend", help="What computes: auto, torch or mlx."),
             click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting: train.epochs=1."),
             click.option("-m", "--model", help="Hub id or folder; wins over the recipe's."),
             click.argument("source", metavar="RECIPE|DATA", required=required),

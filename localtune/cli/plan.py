@@ -4,15 +4,29 @@ import click
 
 from localtune.cli.options import confirm_download, read_recipe, recipe_arguments, to_json
 from localtune.cli.show import plan_lines, report_lines
-from localtune.launch import check, make_ready
+from localtune.errors import safe
+from localtune.launch import check, compare_backends, make_ready
+from localtune.portability import comparison, portability_lines
+from localtune.recipe import Loaded
 
 
 @click.command()
 @recipe_arguments()
 @click.option("--json", "as_json", is_flag=True, help="The plan as JSON.")
-def plan(source: str, model: str | None, overrides: tuple[str, ...], backend: str | None, as_json: bool) -> None:
+@click.option("--explain-backends", is_flag=True, help="Instead: what differs between the backends for this recipe.")
+def plan(
+    source: str,
+    model: str | None,
+    overrides: tuple[str, ...],
+    backend: str | None,
+    as_json: bool,
+    explain_backends: bool,
+) -> None:
     """Say what a run would do, need and write; exit 4 if it does not fit."""
     loaded = read_recipe(source, model, overrides, backend)
+    if explain_backends:
+        _explain(loaded, as_json)
+        return
     ready = make_ready(loaded, confirm_download)
     if as_json:
         click.echo(to_json(ready.plan.to_json()))
@@ -20,3 +34,12 @@ def plan(source: str, model: str | None, overrides: tuple[str, ...], backend: st
         for line in [*report_lines(ready.prepared.report), *plan_lines(ready.plan, loaded.recipe)]:
             click.echo(line)
     check(ready)
+
+
+def _explain(loaded: Loaded, as_json: bool) -> None:
+    files, sides = compare_backends(loaded, confirm_download)
+    if as_json:
+        click.echo(to_json(comparison(loaded.recipe, files, sides)))
+        return
+    for line in portability_lines(loaded.recipe, files, sides):
+        click.echo(safe(line))

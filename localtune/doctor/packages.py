@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OPTIONAL = {"bitsandbytes", "gguf", "xllamacpp"}
 """Not needed to train a LoRA; each has a finding of its own, which says what it is for."""
+OF_BACKENDS = {"torch", "transformers", "accelerate", "peft", "mlx", "mlx-lm"}
+"""One backend suffices to train, so whether any of these is needed is said where the backends are tried."""
 LOAD_SECONDS = 4.0
 
 
@@ -55,14 +57,16 @@ class Requirement:
 
 
 def required() -> Iterator[Finding]:
-    """One finding for each package that is required on this system."""
+    """One finding for each package that is required on this system, or is here for a backend that is not."""
     try:
         found = requirements()
     except metadata.PackageNotFoundError:
         text = "localtune runs from a folder it is not installed from, so its requirements are not known"
         yield Finding("localtune", "warning", text, f"{pip('install -e .')}   in that folder")
         return
-    for requirement in found:
+    named = {requirement.name for requirement in found}
+    chosen = {each.name: each for each in _declared(extras=True) if each.here and each.name in OF_BACKENDS - named}
+    for requirement in found + [each for each in chosen.values() if installed(each.name)]:
         if requirement.name not in OPTIONAL:
             yield _held_against(requirement)
 
@@ -132,26 +136,29 @@ def this_python() -> str:
 
 def _held_against(requirement: Requirement) -> Finding:
     name, version, fix = requirement.name, installed(requirement.name), install(requirement.name)
+    needed = name not in OF_BACKENDS
     if not version:
-        return Finding(name, "missing", f"not installed; {requirement.text} is needed", fix, needed=True)
+        return Finding(name, "missing", f"not installed; {requirement.text} is needed", fix, needed=needed)
     if requirement.met(version):
         return Finding(name, "ok", version)
     if requirement.too_old(version):
-        return Finding(name, "missing", f"{version} is too old; {requirement.text} is needed", fix, needed=True)
+        return Finding(name, "missing", f"{version} is too old; {requirement.text} is needed", fix, needed=needed)
     return Finding(name, "warning", f"{version} is not among those tested: {requirement.text}", fix)
 
 
-def _declared() -> Iterator[Requirement]:
-    """Every requirement outside extras; without `packaging` those that name no system, in any version."""
+def _declared(*, extras: bool = False) -> Iterator[Requirement]:
+    """Every requirement outside extras, or in one; without `packaging` those that name no system, in any version."""
     texts = metadata.requires("localtune") or ()
     try:
         from packaging.requirements import Requirement as Declared
     except ImportError:
-        yield from (Requirement(re.split(r"[^\w.-]", text)[0], text) for text in texts if ";" not in text)
+        bare = [text for text in texts if ";" not in text and not extras]
+        yield from (Requirement(re.split(r"[^\w.-]", text)[0], text) for text in bare)
         return
     for read in map(Declared, texts):
-        if "extra" not in str(read.marker):
-            here = read.marker is None or read.marker.evaluate()
+        names = re.findall(r"""extra == ["']([^"']+)""", str(read.marker))
+        if bool(names) == extras:
+            here = read.marker is None or any(read.marker.evaluate({"extra": name}) for name in names or [""])
             yield Requirement(read.name, f"{read.name}{read.specifier}", here, read.specifier)
 
 

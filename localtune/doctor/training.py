@@ -35,13 +35,13 @@ def backends() -> Iterator[Finding]:
         devices = [probe.device for probe in probes]
     none_works = all(device.kind == "none" for device in devices)
     for device in devices:
-        yield _unusable(device, none_works) if device.kind == "none" else _usable(device)
+        yield _unusable(device, needed=none_works) if device.kind == "none" else _usable(device)
 
 
 def qlora() -> Iterator[Finding]:
-    """bitsandbytes, without which a base is not stored in 4 bit."""
-    without = "train.method=qlora is refused, lora and full are not"
-    yield optional("qlora", "bitsandbytes", "stores a base in 4 bit", without)
+    """bitsandbytes, without which PyTorch does not store a base in 4 bit; MLX does so by itself."""
+    without = "train.method=qlora is refused with PyTorch; with MLX it is not, nor are lora and full"
+    yield optional("qlora", "bitsandbytes", "stores a base in 4 bit for PyTorch", without)
 
 
 def wheel(card: Card) -> str:
@@ -52,10 +52,15 @@ def wheel(card: Card) -> str:
     return "cu126" if old or _driver(card) < CUDA_13_DRIVER else "cu130"
 
 
-def _unusable(device: "Device", needed: bool) -> Finding:
+def _unusable(device: "Device", *, needed: bool) -> Finding:
+    """Where another backend works, one that is not installed is no fault: it has no command that mends it."""
+    from localtune.backend import in_order, installation
+
     fix = f"{this_python()} -m localtune.probe {device.backend}   shows where it ends"
     if "not installed" in device.reason:
-        fix = pip(f'install "localtune[{device.backend}]"')
+        asked = installation(device.backend)
+        fix = pip(asked.removeprefix("pip ").replace("'", '"')) if asked.startswith("pip ") else asked
+        fix = fix if needed or device.backend == in_order()[0] else ""
     return Finding(device.backend, "missing", device.reason, fix, needed=needed)
 
 

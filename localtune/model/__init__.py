@@ -16,6 +16,7 @@ from localtune.model.config import ModelConfig as ModelConfig
 from localtune.model.config import model_config, read_config, stop_ids
 from localtune.model.hub import Download as Download
 from localtune.model.hub import snapshot
+from localtune.model.quantized import unpacked
 from localtune.model.tensors import TensorInfo as TensorInfo
 from localtune.model.tensors import read_tensors
 
@@ -49,9 +50,15 @@ class ModelFiles:
     """Every eos id of `generation_config.json` and `config.json`, in that order."""
 
     @property
+    def weights(self) -> tuple[TensorInfo, ...]:
+        """The tensors with the shapes the model computes with: those that mlx-lm packed by what they stand for."""
+        how = self.config.quantization
+        return self.tensors if how is None else unpacked(self.tensors, how)
+
+    @property
     def parameters(self) -> int:
         """Number of weights."""
-        return sum(math.prod(tensor.shape) for tensor in self.tensors)
+        return sum(math.prod(tensor.shape) for tensor in self.weights)
 
     @property
     def size(self) -> int:
@@ -74,7 +81,10 @@ def resolve(
     folder, revision = _locate(name, base, offline, confirm)
     config = read_config(folder)
     tensors = read_tensors(folder)
-    return ModelFiles(name, folder, revision, model_config(config, tensors), tensors, stop_ids(folder, config))
+    found = ModelFiles(name, folder, revision, model_config(config, tensors), tensors, stop_ids(folder, config))
+    if found.config.quantization is not None:
+        unpacked(tensors, found.config.quantization)  # a contradiction is told now, not when sizes are asked for
+    return found
 
 
 def fingerprint(model: ModelFiles) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from localtune.errors import InputError, Problem
 from localtune.model.json_object import read_object
+from localtune.model.quantized import Quantization, quantization
 from localtune.model.tensors import TensorInfo
 
 CONFIG = "config.json"
@@ -45,7 +46,9 @@ class ModelConfig:
     dtype: str
     """float32, bfloat16 or float16."""
     quantized: str | None
-    """Method of a checkpoint that is already quantised."""
+    """Method of a checkpoint that is already quantised; "mlx" for mlx-lm's own layout."""
+    quantization: Quantization | None = None
+    """How the weights of one in mlx-lm's layout are packed."""
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def model_config(config: Mapping[str, Any], tensors: Sequence[TensorInfo]) -> Mo
     if config.get("head_dim") is None and hidden % heads:
         _refuse("head_dim", f"is missing, and hidden_size {hidden} is no multiple of num_attention_heads {heads}")
     theta, scaling = _rope(config)
+    quantized = _quantized(config)
     return ModelConfig(
         architecture=architecture,
         model_type=model_type,
@@ -86,7 +90,8 @@ def model_config(config: Mapping[str, Any], tensors: Sequence[TensorInfo]) -> Mo
         rope_scaling=scaling,
         sliding_window=_sliding_window(config, model_type),
         dtype=_dtype(config, tensors),
-        quantized=_quantized(config),
+        quantized=quantized,
+        quantization=_packed(config) if quantized == "mlx" else None,
     )
 
 
@@ -262,6 +267,11 @@ def _quantized(config: Mapping[str, Any]) -> str | None:
     if group is None:
         return "mlx" if _group(config, "quantization") else None
     return str(group.get("quant_method") or ("mlx" if "group_size" in group else "unknown"))[:60]
+
+
+def _packed(config: Mapping[str, Any]) -> Quantization:
+    group = _group(config, "quantization") or _group(config, "quantization_config")
+    return quantization(group or _group(config, "compression_config") or {})
 
 
 def _shown(value: object) -> str:

@@ -2,8 +2,7 @@
 
 import importlib.util
 import json
-import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import pytest
 import torch
 
 from localtune.adapter import Lora, Nothing, Trainable
-from localtune.backend import Backend, MemorySpec, OptimizerSpec, Precision, Session, load_backend
-from localtune.batch import Batch, Segment, collate
-from localtune.model import ModelConfig, ModelFiles, TensorInfo
+from localtune.backend import Backend, MemorySpec, OptimizerSpec, Precision, Session, Settings, load_backend
+from localtune.batch import Batch, Floats, Segment, collate
+from localtune.model import ModelFiles, resolve
 from localtune.objectives import SFT, Objective
 
 VOCABULARY = 96
@@ -38,6 +37,10 @@ SHAPE: dict[str, Any] = {
     "eos_token_id": 2,
 }
 WINDOW = {"sliding_window": 6}
+WIDE = {"sliding_window": 64}
+"""A window that no text of these tests reaches beyond."""
+LONGEST = 64
+"""Tokens of the longest text of these tests."""
 LAYERS = {"layer_types": ["sliding_attention", "full_attention"]}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", {}),
@@ -50,21 +53,37 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
                                      "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 16}),
     "gemma3": ("Gemma3ForCausalLM", {**WINDOW, **LAYERS, "head_dim": 16, "query_pre_attn_scalar": 16}),
     "phi3": ("Phi3ForCausalLM", WINDOW),
+    "mistral-inside": ("MistralForCausalLM", {**WIDE, "head_dim": 12}),
+    "gemma2-inside": ("Gemma2ForCausalLM", {**WIDE, **LAYERS, "head_dim": 16, "attn_logit_softcapping": 5.0,
+                                            "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 16}),
+    "phi3-inside": ("Phi3ForCausalLM", WIDE),
     "granite": ("GraniteForCausalLM", {"logits_scaling": 4.0, "residual_multiplier": 0.5}),
     "cohere": ("CohereForCausalLM", {"logit_scale": 0.25}),
+    "smollm3": ("SmolLM3ForCausalLM", {"no_rope_layer_interval": 2}),
 }  # fmt: skip
 """Name -> transformers class and what its configuration adds to SHAPE."""
+PARITY = ["llama", "llama-tied", "mistral-inside", "qwen2", "qwen3", "gemma2-inside", "gemma3", "phi3-inside"]
+MORE = ["granite", "cohere", "smollm3", "mistral", "phi3"]
+"""Families whose numbers are compared between the backends."""
 LATENT = {
     "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12,
     "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "n_group": 2, "topk_group": 1,
     "num_key_value_heads": 4, "first_k_dense_replace": 1,
 }  # fmt: skip
+EVEN = {"hidden_size": 64, "intermediate_size": 192, "num_key_value_heads": 4}
+"""Widths that every quantiser's group size divides."""
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama-even": ("LlamaForCausalLM", {"hidden_size": 64, "intermediate_size": 192, "num_key_value_heads": 4}),
+    "llama-even": ("LlamaForCausalLM", EVEN),
     "qwen3-moe": ("Qwen3MoeForCausalLM", {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}),
     "deepseek-v3": ("DeepseekV3ForCausalLM", LATENT),
     "gpt-oss": ("GptOssForCausalLM", {**WINDOW, "num_local_experts": 4, "head_dim": 16}),
-}
+    "llama-long": ("LlamaForCausalLM", {"max_position_embeddings": 16_384}),
+    "gemma3-long": ("Gemma3ForCausalLM", {"sliding_window": 100, **LAYERS, "head_dim": 16, "query_pre_attn_scalar": 16,
+                                          "max_position_embeddings": 16_384}),
+    "llama-words": ("LlamaForCausalLM", {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 32_000,
+                                         "max_position_embeddings": 1024}),
+    "llama-deep": ("LlamaForCausalLM", {"num_hidden_layers": 8, "max_position_embeddings": 1024}),
+}  # fmt: skip
 """Models for one test each."""
 
 
@@ -74,11 +93,37 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="session", params=["torch"])
+PACKAGES = {"torch": "transformers", "mlx": "mlx_lm"}
+
+
+def installed(name: str) -> Backend:
+    """The backend `name`; skips the test where it is not installed."""
+    pytest.importorskip(PACKAGES[name])
+    return load_backend(name)
+
+
+@pytest.fixture(scope="session", params=PACKAGES)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Every backend in turn."""
-    pytest.importorskip({"torch": "transformers"}[request.param])
-    return load_backend(request.param)
+    return installed(request.param)
+
+
+@pytest.fixture(scope="session")
+def backends() -> tuple[Backend, Backend]:
+    """PyTorch and MLX, for what is compared between them."""
+    return installed("torch"), installed("mlx")
+
+
+def precision_of(backend: Backend, name: str) -> Precision:
+    """The precision called `name`: a type, or "quantised" and "quantised-bfloat16", which differ by backend."""
+    storage = {"torch": "nf4", "mlx": "affine4"}[backend.probe().backend]
+    return {
+        "float32": FLOAT32,
+        "bfloat16": BFLOAT16,
+        "float32-bfloat16": Precision("float32", "bfloat16"),
+        "quantised": Precision(storage, "float32"),  # type: ignore[arg-type]
+        "quantised-bfloat16": Precision(storage, "bfloat16"),  # type: ignore[arg-type]
+    }[name]
 
 
 Models = Callable[[str], ModelFiles]
@@ -92,18 +137,18 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
     def model(name: str) -> ModelFiles:
         if name not in made:
-            made[name] = files_of(make_model(name, root / name))
+            made[name] = files_of(make_model({**FAMILIES, **OTHERS}[name], root / name))
         return made[name]
 
     return model
 
 
-def make_model(name: str, folder: Path) -> Path:
-    """A random model of the family `name` in `folder`, the same at every call."""
+def make_model(shape: tuple[str, dict[str, Any]], folder: Path) -> Path:
+    """A random model of the class and configuration `shape` in `folder`, the same at every call."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    kind, extra = {**FAMILIES, **OTHERS}[name]
+    kind, extra = shape
     with torch.random.fork_rng([]):
         torch.manual_seed(11)
         config = getattr(transformers, kind).config_class(**{**SHAPE, **extra})
@@ -117,46 +162,19 @@ def make_model(name: str, folder: Path) -> Path:
 
 
 def files_of(folder: Path) -> ModelFiles:
-    """The files of a model folder with one shard."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", "default")
-    return ModelFiles(
-        name=folder.name,
-        folder=folder,
-        revision=None,
-        config=ModelConfig(
-            architecture=config["architectures"][0],
-            model_type=config["model_type"],
-            layers=config["num_hidden_layers"],
-            hidden=config["hidden_size"],
-            feed_forward=config["intermediate_size"],
-            heads=config["num_attention_heads"],
-            kv_heads=config.get("num_key_value_heads", config["num_attention_heads"]),
-            head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
-            vocabulary=config["vocab_size"],
-            context=config["max_position_embeddings"],
-            tied=bool(config.get("tie_word_embeddings")),
-            rope_theta=rope.get("rope_theta"),
-            rope_scaling=None if kind == "default" else rope,
-            sliding_window=config.get("sliding_window"),
-            dtype=config.get("dtype", "float32"),
-            quantized=None,
-        ),
-        tensors=tuple(_tensors(folder / "model.safetensors")),
-        stop_ids=(2,),
-    )
+    """The files of a model folder, as a run finds them."""
+    return resolve(str(folder), folder, offline=True)
 
 
-def _tensors(path: Path) -> list[TensorInfo]:
-    content = path.read_bytes()
-    header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
-    header.pop("__metadata__", None)
-    found = []
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        found.append(TensorInfo(name, tuple(entry["shape"]), entry["dtype"], end - start, path.name))
-    return found
+def with_config(files: ModelFiles, folder: Path, changes: Mapping[str, Any]) -> ModelFiles:
+    """A copy of the model in `folder` whose config.json has `changes`; None takes a key away."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files.folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = {**json.loads((folder / "config.json").read_text(encoding="utf-8")), **changes}
+    kept = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(kept), encoding="utf-8")
+    return files_of(folder)
 
 
 Opener = Callable[..., Session]
@@ -166,32 +184,35 @@ Opener = Callable[..., Session]
 def open_session(backend: Backend, models: Models) -> Opener:
     """`open_session("llama", Lora(...), precision=…)` with everything else plain."""
 
-    def opened(
-        model: str | ModelFiles,
-        trainable: Trainable | None = None,
-        start: Path | None = None,
-        *,
-        precision: Precision = FLOAT32,
-        objective: Objective | None = SFT,
-        optimizer: OptimizerSpec | None = PLAIN,
-        memory: MemorySpec = ROOMY,
-        seed: int = 7,
-    ) -> Session:
-        needs(precision)
+    def opened(model: str | ModelFiles, trainable: Trainable | None = None, *args: Any, **changed: Any) -> Session:
         files = models(model) if isinstance(model, str) else model
-        chosen = Nothing() if trainable is None else trainable
-        return backend.open(
-            files,
-            chosen,
-            start,
-            precision=precision,
-            objective=objective,
-            optimizer=optimizer,
-            memory=memory,
-            seed=seed,
-        )
+        return open_on(backend, files, trainable, *args, **changed)
 
     return opened
+
+
+def open_on(
+    backend: Backend,
+    files: ModelFiles,
+    trainable: Trainable | None = None,
+    start: Path | None = None,
+    *,
+    precision: Precision | str = FLOAT32,
+    objective: Objective | None = SFT,
+    optimizer: OptimizerSpec | None = PLAIN,
+    memory: MemorySpec = ROOMY,
+    seed: int = 7,
+    longest: int = LONGEST,
+) -> Session:
+    """A session on `backend`. Skips the test where the backend refuses: what it refuses is a test of its own."""
+    chosen = Nothing() if trainable is None else trainable
+    asked = precision_of(backend, precision) if isinstance(precision, str) else precision
+    settings = Settings(chosen, asked, objective, optimizer, memory, longest, packed=True)
+    if refusals := backend.supports(files, settings):
+        pytest.skip(f"{backend.probe().backend} refuses: {refusals[0].reason}")
+    return backend.open(
+        files, chosen, start, precision=asked, objective=objective, optimizer=optimizer, memory=memory, seed=seed
+    )
 
 
 def needs(precision: Precision) -> None:
@@ -218,15 +239,25 @@ def rows_of(*rows: Sequence[Segment], multiple: int = 8) -> Batch:
     return collate(rows, multiple=multiple)
 
 
-def weights_in(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    """The adapter's tensors by name."""
+def logits_apart(ours: Floats, theirs: Floats) -> float:
+    """The largest difference, in units of the largest logit where that is above 1."""
+    assert ours.shape == theirs.shape
+    return float(np.max(np.abs(ours - theirs)) / max(1.0, float(np.max(np.abs(theirs)))))
+
+
+Tensors = dict[str, np.ndarray[Any, np.dtype[Any]]]
+
+
+def weights_in(folder: Path) -> Tensors:
+    """The tensors of an adapter, or of a full model, by name."""
     from safetensors.numpy import load_file
 
-    return load_file(folder / "adapter_model.safetensors")
+    path = folder / "adapter_model.safetensors"
+    return load_file(path if path.exists() else folder / "model.safetensors")
 
 
-def saved(session: Session, folder: Path, *, state: bool = False) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    """The adapter of `session`, through its files."""
+def saved(session: Session, folder: Path, *, state: bool = False) -> Tensors:
+    """What trains in `session`, through its files."""
     folder.mkdir(parents=True, exist_ok=True)
     session.save(folder, state=state)
     return weights_in(folder)

@@ -64,9 +64,10 @@ def test_an_answer_is_drawn_from_the_logits(open_session: Opener, family: str, n
             assert said[row] == expected(session, row, prompt, sampling), row
 
 
-def test_a_row_does_not_depend_on_the_others(open_session: Opener) -> None:
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_a_row_does_not_depend_on_the_others(open_session: Opener, family: str) -> None:
     sampling = SAMPLINGS["warm"]
-    with open_session("mistral", LORA) as session:
+    with open_session(family, LORA) as session:
         together = answers(session.generate(PROMPTS, sampling))
         others = [prompt if row == 3 else [*prompt[::-1], 5, 6] for row, prompt in enumerate(PROMPTS)]
         assert answers(session.generate(others, sampling))[3] == together[3]

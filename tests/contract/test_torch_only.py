@@ -18,12 +18,13 @@ import pytest
 import torch
 from localtune_torch import backend as torch_backend
 from localtune_torch import device as torch_device
-from localtune_torch import generation, loss, packing
+from localtune_torch import generation, loss
 from localtune_torch import optimizer as adamw
 from localtune_torch.backend import TorchBackend
 from localtune_torch.memory import memory_or_error, within
 from localtune_torch.session import TorchSession
 
+from localtune import prompt_blocks
 from localtune.adapter import Full, Lora, Nothing
 from localtune.backend import MemorySpec, OptimizerSpec, Precision, Sampling
 from localtune.errors import InputError, ResourceError
@@ -235,43 +236,11 @@ def test_a_frozen_head_passes_the_gradient_of_the_whole(models: Models, family: 
     assert torch.allclose(whole, found[0][0], atol=1e-5) == (family in ("llama", "llama-tied"))
 
 
-def test_positions_restart_per_segment_and_in_the_padding() -> None:
-    segments = np.array([[1, 1, 2, 3, 3, 3, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0, 0, 0]], np.int32)
-    expected = [[0, 1, 0, 0, 1, 2, 0, 1], list(range(8)), list(range(8))]
-    assert packing.positions(segments).tolist() == expected
-
-
 def test_a_family_that_would_leak_is_found_out_and_not_trained_packed(models: Models) -> None:
     session = opened(models, "gpt-oss")  # transformers 5.23 gives its masks no positions
     with pytest.raises(InputError, match="see each other"):
         session.train_step([BATCH], step=0, lr=1e-3)
     session.train_step([rows_of([segment(9, 1)], [segment(20, 2)])], step=0, lr=1e-3)
-
-
-def test_blocks_of_prompts_are_bounded_and_of_similar_length() -> None:
-    lengths = [int(n) for n in np.random.default_rng(0).integers(1, 4000, 300)]
-    for budget in (4100, 17_435, 10**6):
-        found = generation.blocks(lengths, 100, budget)
-        assert sorted(row for block in found for row in block) == list(range(300))
-        for block in found:
-            assert len(block) <= generation.BLOCK_ROWS
-            assert len(block) * (max(lengths[row] for row in block) + 100) <= budget
-    assert max(len(block) for block in generation.blocks(lengths, 100, 10**6)) == generation.BLOCK_ROWS
-
-
-def test_a_prompt_longer_than_the_budget_is_a_block_of_its_own() -> None:
-    assert generation.blocks([50, 3, 3, 900], 10, 40) == [[1, 2], [0], [3]]
-    assert generation.blocks([5, 5], 10, 0) == [[0], [1]]
-
-
-def test_a_block_takes_a_quarter_of_the_limit_and_two_gigabytes_at_most(models: Models) -> None:
-    wide = replace(models("llama").config, layers=28, kv_heads=8, head_dim=128, vocabulary=151_936)
-    token = 2 * 28 * 8 * 128 * 2
-    for limit, budget in ((0, 2 * 10**9), (8 * 10**9, 2 * 10**9), (80 * 10**9, 2 * 10**9), (10**9, 250 * 10**6)):
-        found = generation.room(wide, 2, limit)
-        assert found.tokens == budget // token
-        assert 0 <= found.per_row * token - 48 * 151_936 < token
-    assert generation.room(wide, 2, 1000).tokens == 0
 
 
 CACHED = [Precision("float32", "bfloat16"), Precision("nf4", "bfloat16"), FLOAT32, BFLOAT16, NF4]
@@ -285,8 +254,8 @@ def test_the_cache_takes_what_a_token_is_said_to_cost(models: Models, family: st
     session.transformer.register_forward_hook(lambda _, __, output: caches.append(output.past_key_values))
     list(session.generate([[3, 4], [5, 6]], Sampling((), 3)))
     held = sum(tensor.nbytes for layer in caches[-1].layers for tensor in (layer.keys, layer.values))
-    number_bytes = generation.cached_bytes(precision)
-    token = generation.BLOCK_BYTES / generation.room(models(family).config, number_bytes, 0).tokens
+    number_bytes = prompt_blocks.cached_bytes(precision)
+    token = prompt_blocks.BLOCK_BYTES / prompt_blocks.room(models(family).config, number_bytes, 0).tokens
     assert held == 2 * 4 * int(token)  # two rows of four tokens; the last one drawn is never computed on
 
 

@@ -2,61 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from safetensors import safe_open
 
 from localtune.adapter import Full, Lora
 from localtune.backend import Device, Precision
-from localtune.batch import Segment
-from localtune.data.prepared import Prepared
-from localtune.data.report import Losses, Part, Report
 from localtune.errors import ResourceError
 from localtune.memory import Load, memory_items, readable, trainable_count
-from localtune.model import ModelConfig, ModelFiles, TensorInfo, resolve
+from localtune.model import resolve
 from localtune.plan import Plan, check_fits, from_json, make_plan
-from localtune.settings import Recipe
 from tests.command import MODEL
+from tests.unit.shapes import GB, HIDDEN, VOCABULARY, big_model, prepared, recipe
 
-GB = 10**9
 DEVICE = Device("torch", "cuda", "a card", 8 * GB, ("bfloat16", "float32"), {}, "for the test")
-LAYERS, HIDDEN, WIDE, VOCABULARY = 28, 2048, 6144, 151_936
-
-
-def _big_model() -> ModelFiles:
-    """The shapes of a 1.7 B model, without its weights."""
-    square, up, down = (HIDDEN, HIDDEN), (WIDE, HIDDEN), (HIDDEN, WIDE)
-    shapes = {"q_proj": square, "k_proj": square, "v_proj": square, "o_proj": square,
-              "gate_proj": up, "up_proj": up, "down_proj": down}  # fmt: skip
-    names = {f"model.layers.{i}.x.{name}.weight": shape for i in range(LAYERS) for name, shape in shapes.items()}
-    names["model.embed_tokens.weight"] = (VOCABULARY, HIDDEN)
-    tensors = [TensorInfo(n, s, "BF16", 2 * s[0] * s[1], "model.safetensors") for n, s in names.items()]
-    config = ModelConfig(
-        architecture="LlamaForCausalLM", model_type="llama", layers=LAYERS, hidden=HIDDEN, feed_forward=WIDE, heads=16,
-        kv_heads=16, head_dim=128, vocabulary=VOCABULARY, context=32768, tied=True, rope_theta=1e6, rope_scaling=None,
-        sliding_window=None, dtype="bfloat16", quantized=None,
-    )  # fmt: skip
-    return ModelFiles("big", Path("big"), None, config, tuple(tensors), (1,))
-
-
-def _prepared(count: int = 100, length: int = 900) -> Prepared:
-    tokens, weights = np.ones(length, np.int32), np.ones(length, np.float32)
-    train = tuple(Segment(tokens, weights, i) for i in range(count))
-    part = Part(
-        "rows.jsonl", count, count, count * length, count * length, 0, 0, (), length, length, length, "rows.jsonl:1"
-    )
-    losses = (Losses("rows.jsonl", 0, (), 0, ()),)
-    report = Report("messages", "because", "<|im_end|>", "", part, part, part, losses, ())
-    return Prepared(train, (), (), (), report)
-
-
-def _recipe(**train: object) -> Recipe:
-    return Recipe.model_validate({"model": "big", "data": {"train": "rows.jsonl"}, "train": train})
 
 
 def _plan(device: Device = DEVICE, **train: object) -> Plan:
-    return make_plan(_recipe(**train), _big_model(), _prepared(), device)
+    return make_plan(recipe(**train), big_model(), prepared(), device)
 
 
 def test_steps_follow_from_rows_batch_and_epochs() -> None:
@@ -97,27 +61,27 @@ def test_it_takes_as_many_rows_as_fit_and_recomputes_only_when_it_must() -> None
 
 def test_what_does_not_fit_is_refused_with_settings_that_do() -> None:
     device = replace(DEVICE, memory_limit=4 * GB)
-    recipe, model, prepared = _recipe(), _big_model(), _prepared()
-    plan = make_plan(recipe, model, prepared, device)
+    asked, model, rows = recipe(), big_model(), prepared()
+    plan = make_plan(asked, model, rows, device)
     assert not plan.fits
     with pytest.raises(ResourceError, match=r"needs .* GB, 3\.60 GB may be used") as caught:
-        check_fits(plan, recipe, model, prepared, disk_free=100 * GB)
+        check_fits(plan, asked, model, rows, disk_free=100 * GB)
     fix = caught.value.problems[0].fix
     assert "--set train.method=qlora" in fix
-    fixed = make_plan(_recipe(method="qlora"), model, prepared, device)
+    fixed = make_plan(recipe(method="qlora"), model, rows, device)
     assert fixed.fits
     assert f"({readable(fixed.memory_needed)})" in fix
 
 
 def test_a_full_disk_is_refused_with_the_bytes_needed() -> None:
-    recipe, model, prepared = _recipe(), _big_model(), _prepared()
+    asked, model, rows = recipe(), big_model(), prepared()
     plan = _plan(replace(DEVICE, memory_limit=80 * GB))
     with pytest.raises(ResourceError, match="of disk"):
-        check_fits(plan, recipe, model, prepared, disk_free=plan.disk - 1)
-    check_fits(plan, recipe, model, prepared, disk_free=plan.disk)
+        check_fits(plan, asked, model, rows, disk_free=plan.disk - 1)
+    check_fits(plan, asked, model, rows, disk_free=plan.disk)
 
 
-def test_a_limit_in_the_recipe_wins_over_the_devices() -> None:
+def test_a_limit_in_therecipe_wins_over_the_devices() -> None:
     assert _plan(memory_limit="3GB").memory_limit == 3 * GB
 
 
@@ -128,6 +92,24 @@ def test_four_bits_take_a_quarter_of_sixteen() -> None:
     )
     kept = 2 * VOCABULARY * HIDDEN
     assert (four - kept) / (sixteen - kept) == pytest.approx(0.516 / 2, rel=1e-3)
+
+
+def test_on_a_gpu_libraries_are_planned_but_not_measured() -> None:
+    for backend, kind in (("torch", "cuda"), ("mlx", "metal"), ("mlx", "cpu")):
+        device = replace(DEVICE, backend=backend, kind=kind)  # type: ignore[arg-type]
+        plan = _plan(device)
+        libraries = next(item.size for item in plan.memory if item.name == "libraries")
+        assert libraries > 0
+        assert plan.memory_needed - plan.memory_measurable == (0 if kind == "cpu" else libraries)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+@pytest.mark.parametrize(("backend", "kind"), [("torch", "cpu"), ("mlx", "cpu"), ("mlx", "metal"), ("mlx", "cuda")])
+def test_every_backend_and_device_has_a_plan(backend: str, kind: Any, method: str) -> None:
+    plan = _plan(replace(DEVICE, backend=backend, kind=kind), method=method)
+    assert plan.device.backend == backend
+    assert all(item.size >= 0 for item in plan.memory)
+    assert from_json({"format": 1} | plan.to_json()) == plan
 
 
 def test_a_plan_comes_back_from_json_as_it_was() -> None:

@@ -47,7 +47,11 @@ def test_requirements_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -
         on(monkeypatch, system, chip)
         return {requirement.name for requirement in requirements()}
 
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    monkeypatch.setattr(metadata, "requires", lambda _: project["dependencies"])
     assert {"torch", "bitsandbytes"} <= names("linux", "x86_64")
+    assert not {"mlx", "mlx-lm"} & names("linux", "x86_64")
+    assert {"mlx", "mlx-lm"} <= names("darwin", "arm64")
     assert not {"torch", "bitsandbytes"} & names("darwin", "arm64")
     intel = names("darwin", "x86_64")
     assert "torch" in intel
@@ -84,7 +88,7 @@ def test_without_packaging_presence_is_still_looked_at(monkeypatch: pytest.Monke
     [
         ("2.13.0+cpu", "ok", "2.13.0+cpu"),
         ("2.10", "ok", "2.10"),
-        ("2.9.9", "missing", "2.9.9 is too old; torch<3,>=2.10 is needed"),
+        ("2.9.9", "missing", "2.9.9 is too old; click<3,>=2.10 is needed"),
         ("3.0.0rc1", "warning", "not among those tested"),
         ("of our own", "warning", "not among those tested"),
         ("", "missing", "not installed"),
@@ -98,13 +102,13 @@ def test_installed_versions_are_held_against_the_requirement(
             raise metadata.PackageNotFoundError(name)
         return version
 
-    monkeypatch.setattr(metadata, "requires", lambda _: ["torch>=2.10,<3", "bitsandbytes>=0.48"])
+    monkeypatch.setattr(metadata, "requires", lambda _: ["click>=2.10,<3", "bitsandbytes>=0.48"])
     monkeypatch.setattr(metadata, "version", found)
     finding = only(packages.required)
-    assert (finding.status, finding.name) == (status, "torch")
+    assert (finding.status, finding.name) == (status, "click")
     assert words in finding.text
     assert can_train([finding]) == (status != "missing")
-    assert finding.status == "ok" or finding.fix.endswith('install "torch<3,>=2.10"')
+    assert finding.status == "ok" or finding.fix.endswith('install "click<3,>=2.10"')
 
 
 def test_without_its_metadata_localtune_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,3 +171,38 @@ def test_a_library_that_does_not_load_is_seen(monkeypatch: pytest.MonkeyPatch, t
     assert "ended with" in only(packages.runs_gguf).text
     (tmp_path / "xllamacpp.py").write_text("")
     assert only(packages.runs_gguf).status == "ok"
+
+
+def test_what_a_backend_needs_is_missing_but_not_needed_since_another_may_train(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", lambda _: ["torch>=2.10", "mlx>=0.31", "mlx-lm>=0.31"])
+    monkeypatch.setattr(metadata, "version", none)
+    found = list(packages.required())
+    assert [(finding.name, finding.status, finding.needed) for finding in found] == [
+        ("torch", "missing", False), ("mlx", "missing", False), ("mlx-lm", "missing", False)
+    ]  # fmt: skip
+    assert all(finding.fix for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [("0.32.2", "ok"), ("0.30.0", "missing"), ("0.33", "warning"), ("", "")]
+)
+def test_packages_of_an_extra_are_looked_at_where_they_are_installed(
+    monkeypatch: pytest.MonkeyPatch, version: str, status: str
+) -> None:
+    def found(name: str) -> str:
+        if name != "mlx-lm" or not version:
+            raise metadata.PackageNotFoundError(name)
+        return version
+
+    extras = ["mlx-lm>=0.31,<0.33; sys_platform == 'linux' and extra == 'mlx-cpu'", "pytest>=99; extra == 'dev'"]
+    monkeypatch.setattr(metadata, "requires", lambda _: extras)
+    monkeypatch.setattr(metadata, "version", found)
+    on(monkeypatch, "linux", "x86_64")
+    assert [finding.status for finding in packages.required()] == ([status] if status else [])
+    on(monkeypatch, "win32", "AMD64")
+    assert list(packages.required()) == []

@@ -11,7 +11,7 @@ import pytest
 
 from localtune import probe
 from localtune.backend import Device
-from localtune.doctor import can_train, training
+from localtune.doctor import Finding, can_train, training
 from localtune.doctor.machine import Card
 from tests.unit.doctor.builders import only
 
@@ -65,6 +65,31 @@ def test_one_usable_backend_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert can_train(found)
 
 
+@pytest.mark.parametrize(("apple", "mended"), [(False, False), (True, True)])
+def test_mlx_that_is_not_here_needs_no_mending_but_on_apple_silicon(
+    monkeypatch: pytest.MonkeyPatch, apple: bool, mended: bool
+) -> None:
+    monkeypatch.setattr("localtune.backend.on_apple_silicon", lambda: apple)
+    _devices(monkeypatch, _torch(), Device("mlx", "none", "", 0, (), {}, "the mlx backend is not installed"))
+    _cards(monkeypatch)
+    _, found = training.backends()
+    assert not found.needed
+    assert bool(found.fix) == mended
+    assert not mended or found.fix.endswith("install mlx mlx-lm")
+
+
+@pytest.mark.parametrize(("apple", "words"), [(False, 'install "localtune[mlx-cpu]"'), (True, "install mlx mlx-lm")])
+def test_without_any_backend_mlx_has_a_command_for_the_system(
+    monkeypatch: pytest.MonkeyPatch, apple: bool, words: str
+) -> None:
+    monkeypatch.setattr("localtune.backend.on_apple_silicon", lambda: apple)
+    monkeypatch.setattr("localtune.backend.sys.platform", "linux")
+    _devices(monkeypatch, Device("mlx", "none", "", 0, (), {}, "the mlx backend is not installed"))
+    found = only(training.backends)
+    assert found.needed
+    assert found.fix.endswith(words)
+
+
 def test_a_backend_that_breaks_says_how_and_how_to_see_more(monkeypatch: pytest.MonkeyPatch) -> None:
     _devices(monkeypatch, _torch("none", reason="OSError: libtorch.so: cannot open"))
     found = only(training.backends)
@@ -72,12 +97,17 @@ def test_a_backend_that_breaks_says_how_and_how_to_see_more(monkeypatch: pytest.
     assert "-m localtune.probe torch" in found.fix
 
 
+def _torch_found() -> Finding:
+    """What true probes say of torch."""
+    return next(finding for finding in training.backends() if finding.name == "torch")
+
+
 def test_a_torch_that_is_not_there_is_found_missing_by_a_true_probe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError(\"No module named 'torch'\")")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    found = only(training.backends)
+    found = _torch_found()
     assert found.status == "missing"
     assert found.fix.endswith('install "localtune[torch]"')
 
@@ -92,7 +122,7 @@ def test_a_probe_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
     _hanging(tmp_path, monkeypatch)
     monkeypatch.setattr(training, "PROBE_SECONDS", 0.5)
     began = time.monotonic()
-    found = only(training.backends)
+    found = _torch_found()
     assert time.monotonic() - began < 10
     assert "no answer within 0.5 s" in found.text
     assert not any("localtune.probe" in child.cmdline() for child in psutil.Process().children())
@@ -117,8 +147,8 @@ def test_a_probe_that_answered_in_time_is_left_alive(tmp_path: Path, monkeypatch
 def test_a_look_that_is_given_up_does_not_hold_the_exit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _hanging(tmp_path, monkeypatch)
     script = "from localtune.doctor import Look, examine, training\n"
-    script += "(found,) = examine([Look('training', 'backends', training.backends, 1.0)])\n"
-    script += "assert 'no answer within 1 s' in found.text\n"
+    script += "found = examine([Look('training', 'backends', training.backends, 1.0)])\n"
+    script += "assert 'no answer within 1 s' in found[-1].text\n"
     script += "import psutil, sys\nsys.stdout.write(str(psutil.Process().children()[0].pid))"
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=30, stdout=subprocess.PIPE)

@@ -1,0 +1,78 @@
+"""What PyTorch refuses by name before anything is loaded."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from localtune.adapter import TARGET_SETS, Full
+from localtune.backend import Backend, Precision, Refusal, Settings
+from localtune.errors import InputError
+from localtune.model import ModelConfig
+from tests.contract.conftest import LORA, NF4, Models, Opener, installed, needs
+from tests.contract.test_probe_and_refusals import settings
+
+
+@pytest.fixture(scope="module")
+def backend() -> Backend:
+    return installed("torch")
+
+
+def refused(backend: Backend, models: Models, asked: Settings, **changed: Any) -> list[Refusal]:
+    files = models("llama")
+    config: ModelConfig = replace(files.config, **changed)
+    return backend.supports(replace(files, config=config), asked)
+
+
+CASES: list[tuple[str, Settings, dict[str, Any], str]] = [
+    ("train.pack", settings(), {"rope_scaling": {"rope_type": "dynamic"}}, "dynamic"),
+    ("train.pack", settings(), {"rope_scaling": {"rope_type": "longrope"}}, "longrope"),
+    ("train.pack", settings(), {"architecture": "Lfm2ForCausalLM", "model_type": "lfm2"}, "recurrent"),
+    ("model", settings(), {"architecture": "MambaForCausalLM", "model_type": "mamba"}, "key-value cache"),
+    ("train.pack", settings(), {"architecture": "BloomForCausalLM", "model_type": "bloom"}, "position ids"),
+    ("train.method", settings(Precision("int8", "float32")), {}, "int8"),
+    ("train.method", settings(NF4, Full()), {}, "float32 weights"),
+    ("train.precision", settings(Precision("float16", "float16")), {}, "loss scaling"),
+    ("train.precision", settings(Precision("bfloat16", "float32")), {}, "bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("setting", "asked", "changed", "word"), CASES, ids=lambda v: v if isinstance(v, str) else "")
+def test_what_would_train_another_model_is_refused(
+    backend: Backend, models: Models, setting: str, asked: Settings, changed: dict[str, Any], word: str
+) -> None:
+    needs(asked.precision)
+    found = refused(backend, models, asked, **changed)
+    assert [refusal.setting for refusal in found] == [setting]
+    assert word in found[0].reason
+
+
+@pytest.mark.parametrize("storage", ["affine2", "affine4", "affine8", "mxfp4", "nvfp4", "mxfp8"])
+def test_the_quantisers_of_mlx_are_refused(backend: Backend, models: Models, storage: Any) -> None:
+    (found,) = refused(backend, models, settings(Precision(storage, "float32")))
+    assert found.setting == "train.quantize"
+    assert storage in found.reason
+
+
+def test_nf4_is_refused_where_bitsandbytes_is_not_installed(
+    backend: Backend, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    (found,) = backend.supports(models("llama"), settings(NF4))
+    assert (found.setting, found.fix) == ("train.method", "pip install bitsandbytes")
+
+
+def test_fused_experts_are_not_adapted_by_the_way(open_session: Opener) -> None:
+    with pytest.raises(InputError, match="other modules than the ones named"):
+        open_session("deepseek-v3", LORA)
+    open_session("deepseek-v3", replace(LORA, targets=TARGET_SETS["attention"]))
+
+
+def test_what_is_refused_packed_is_taken_one_by_one(backend: Backend, models: Models) -> None:
+    scaling = {"rope_type": "dynamic", "original_max_position_embeddings": 128}
+    (packed,) = refused(backend, models, settings(), rope_scaling=scaling)
+    assert packed.fix == "--set train.pack=false"
+    assert refused(backend, models, settings(packed=False), rope_scaling=scaling) == []
+    (longer,) = refused(backend, models, settings(packed=False, max_tokens=200), rope_scaling=scaling)
+    assert longer.fix == "--set data.max_tokens=128"

@@ -99,8 +99,10 @@ def test_a_row_that_is_slow_and_behaves_is_rendered(tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys
+from localtune.data import bounds
 from localtune.data.bounds import MEMORY, Limits
 from localtune.data.rows import Place
+bounds.SECONDS = 100.0  # a busy machine needs seconds to hand out this much memory
 progress, kept = open(sys.argv[1], "wb"), []
 limits = Limits(progress.fileno())
 with limits:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localtune.errors import InputError
 from localtune.export.identity import Identity, file_name, harmless, identify
 from localtune.export.pretokenizers import QWEN2
 from localtune.model import ModelFiles
@@ -153,5 +154,5 @@ def test_a_project_called_phi3_loads_and_reads_text_as_ever(tmp_path: Path, monk
     with Served(exported(folder)) as served:
         assert served.ids(text) == tokenizer.encode(text).ids
     monkeypatch.setattr("localtune.export.identity.harmless", lambda name: name)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InputError, match="vocabulary"):
         Served(exported(folder))

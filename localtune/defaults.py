@@ -3,6 +3,9 @@
 Decided from recipe, model and device alone, before anything is loaded; `conflicts` names settings that these rule out.
 """
 
+import numpy as np
+import numpy.typing as npt
+
 from localtune.backend import Device, Precision, Refusal
 from localtune.memory import readable
 from localtune.model import ModelFiles
@@ -16,6 +19,8 @@ ADAFACTOR_RATE = 0.01
 """Largest step to the size of a weight (Shazeer & Stern 2018): Adafactor's rate is relative."""
 QUANTIZERS = {"torch": "nf4", "mlx": "affine4"}
 """How each backend stores the base of qlora where the recipe leaves it open."""
+NARROWEST = 256
+"""Tokens below which narrower rows save next to nothing."""
 LIMIT_SHARE = 0.9
 """Of the memory a device has for a run."""
 METAL_SHARE = 0.8
@@ -36,6 +41,17 @@ def memory_limit(recipe: Recipe, device: Device) -> int:
     """Bytes a run may use: the recipe's, or most of what the device has."""
     limit = recipe.train.memory_limit
     return int(device.memory_limit * _share(device)) if limit == "auto" else limit
+
+
+def packed_width(lengths: npt.NDArray[np.int64], device: Device) -> int:
+    """Tokens up to which rows are packed, for examples of these `lengths`; 0 = as many as are allowed.
+
+    MLX keeps the attention scores of a row for the backward pass, so a row costs the square of its length: rows hold
+    19 of 20 examples, and the few longer ones get rows of their own. PyTorch's kernels keep none.
+    """
+    if device.backend != "mlx" or not len(lengths):
+        return 0
+    return max(NARROWEST, int(-(-np.quantile(lengths, 0.95) // 64) * 64))
 
 
 def precision(recipe: Recipe, model: ModelFiles, device: Device) -> Precision:

@@ -49,8 +49,11 @@ class Job:
 
     def batches(self, segments: Sequence[Segment]) -> list[Batch]:
         """`segments` packed as they are in training."""
-        data, train = self.recipe.data, self.recipe.train
-        return micro_batches(segments, data.max_tokens, self.plan.rows, packed=train.pack) if segments else []
+        if not segments:
+            return []
+        longest = max(len(segment.tokens) for segment in segments)
+        room = self.plan.room(longest, self.recipe.data.max_tokens)
+        return micro_batches(segments, room, self.plan.rows, packed=self.recipe.train.pack)
 
     def open(self, backend: Backend) -> Session:
         """The session that trains."""

@@ -27,11 +27,11 @@ NF4_SHARE = 0.5 + (1 + 4 / 256) / 64
 """Bytes per weight: half a byte, one for the scale of each 64, a float32 for 256 scales (Dettmers et al. 2023)."""
 FP_SHARES = {"mxfp4": 0.5 + 1 / 32, "nvfp4": 0.5 + 1 / 16, "mxfp8": 1 + 1 / 32}
 """Bytes per weight: 4 or 8 bits, and one byte for the scale of each 32, with nvfp4 of each 16."""
-SCORES_ABOVE = 3
+SCORES_ABOVE = 2
 """Matrices of attention scores that MLX holds while one is formed, beside one for each block that is kept."""
-MLX_COPIES, MLX_RECOMPUTED = 0.75, 0.4
-"""What MLX keeps of the values above, compiled, and what it still keeps of each block that is recomputed; measured on
-Linux with 2, 5 and 12 blocks and 256 to 1,024 tokens, where the whole came out 2 % under to 18 % over."""
+MLX_COPIES, MLX_RECOMPUTED = 0.75, 0.1
+"""What MLX keeps of the values below, and what it still keeps of each block that is recomputed; measured on Linux with
+2 to 24 blocks and 256 to 1,024 tokens, where the whole came out 8 % under to 11 % over."""
 HIDDEN_COPIES, FEED_FORWARD_COPIES = 18, 6
 """Values kept per token and block for the backward pass: so many times the hidden and the feed-forward width."""
 LOSS_COPIES = 4

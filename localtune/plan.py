@@ -68,6 +68,8 @@ class Plan:
     """What is made after training, as the recipe asks: the disk each takes."""
     proof_seconds: float = 0.0
     """What proving them costs, as estimated."""
+    packed_width: int = 0
+    """Tokens that rows are packed up to; a longer example has a row of its own. 0 = data.max_tokens."""
 
     @property
     def memory_needed(self) -> int:
@@ -84,6 +86,10 @@ class Plan:
     def fits(self) -> bool:
         """Whether the estimate is within the limit."""
         return self.memory_needed <= self.memory_limit
+
+    def room(self, longest: int, max_tokens: int) -> int:
+        """Tokens of a packed row at most, where the longest example has `longest`."""
+        return min(max_tokens, max(longest, self.packed_width)) if self.packed_width else max_tokens
 
     def memory_spec(self) -> MemorySpec:
         """What the backend is told."""
@@ -192,7 +198,7 @@ def _changed(recipe: Recipe, **sections: dict[str, Any]) -> Recipe:
 
 def _candidates(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device) -> Iterator[Plan]:
     train = recipe.train
-    row_tokens = _row_tokens(prepared.train, recipe)
+    row_tokens = _row_tokens(prepared.train, recipe, device)
     most = max(1, min(_rows_needed(prepared.train, recipe, row_tokens), ROW_TOKENS[device.kind] // row_tokens))
     rows = (
         [train.rows] if train.rows != "auto" else sorted({most, max(1, most // 2), max(1, most // 4), 1}, reverse=True)
@@ -233,13 +239,15 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
         device=device,
         products=made,
         proof_seconds=proof_seconds(model, prepared, recipe.export.gguf),
+        packed_width=defaults.packed_width(lengths(prepared.train), device),
     )
 
 
-def _row_tokens(segments: Sequence[Segment], recipe: Recipe) -> int:
+def _row_tokens(segments: Sequence[Segment], recipe: Recipe, device: Device) -> int:
     """Length of the longest row that an update can pack, rounded as batches are."""
-    longest = _longest_tokens(segments, recipe.train.batch_size if recipe.train.pack else 1)
-    return -(-min(recipe.data.max_tokens, longest) // 8) * 8
+    together = _longest_tokens(segments, recipe.train.batch_size if recipe.train.pack else 1)
+    width = defaults.packed_width(lengths(segments), device) or recipe.data.max_tokens
+    return -(-min(recipe.data.max_tokens, together, max(width, _longest_tokens(segments, 1))) // 8) * 8
 
 
 def _rows_needed(segments: Sequence[Segment], recipe: Recipe, row_tokens: int) -> int:

@@ -11,7 +11,8 @@ from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, Refu
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
 from localtune.objectives import Objective
-from localtune_torch import checkpoint, device, loading, lora, refusals
+from localtune.saved import same_adapter
+from localtune_torch import device, loading, lora, refusals
 from localtune_torch.memory import memory_or_error, reset_peak, within
 from localtune_torch.session import TorchSession
 
@@ -90,7 +91,7 @@ def _adapter(trainable: Trainable, start: Path | None) -> Lora | None:
     if not isinstance(trainable, Lora):
         return None
     if start is not None:
-        checkpoint.same_adapter(trainable, start)
+        same_adapter(trainable, start)
     return trainable
 
 

@@ -20,7 +20,6 @@ from localtune.saved import (
     STATE_FILE,
     STEPS_FILE,
     require_same,
-    same_adapter,
     unreadable,
     unrestorable,
     weights_path,
@@ -31,8 +30,6 @@ from localtune_torch import optimizer as optimizers
 SAFETENSORS_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
 Named = Mapping[str, torch.nn.Parameter]
-
-__all__ = ["load_state", "load_weights", "same_adapter", "save_adapter", "save_model", "save_state", "save_weights"]
 
 
 def save_adapter(folder: Path, lora: Lora, named: Named, model: ModelFiles) -> None:

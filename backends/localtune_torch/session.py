@@ -25,6 +25,7 @@ from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
 from localtune.objectives import Objective, denominator_of
 from localtune.prompt_blocks import cached_bytes, room
+from localtune.saved import same_adapter
 from localtune.targets import Targets, check_tokens, positions, targets
 from localtune_torch import checkpoint, generation, loss, optimizer, packing, selfcheck
 from localtune_torch.lora import adapter_tensors
@@ -182,7 +183,7 @@ class TorchSession:
     def restore(self, folder: Path) -> None:
         """See `localtune.backend.Session`. Raises `InputError` for files of another adapter or model."""
         if self._lora is not None:
-            checkpoint.same_adapter(self._lora, folder)
+            same_adapter(self._lora, folder)
         self.load(folder)
         if self._optimizer is not None:
             checkpoint.load_state(folder, self._optimizer, self.trained)

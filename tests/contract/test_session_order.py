@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from localtune.adapter import Full, Lora, Trainable
-from localtune.backend import Sampling, Session
+from localtune.backend import OptimizerSpec, Sampling, Session
 from tests.contract.conftest import LORA, VOCABULARY, Models, Opener, rows_of, saved, segment
 
 BATCH = rows_of([segment(9, 1), segment(20, 2)], [segment(25, 3)])
@@ -82,6 +82,23 @@ def test_a_restored_session_continues_bit_for_bit(open_session: Opener, tmp_path
         for step in range(2, 4):
             session.train_step([BATCH], step=step, lr=1e-2)
         assert state(session, tmp_path / "without") != straight
+
+
+@pytest.mark.parametrize("name", ["adafactor", "lion"])
+def test_so_does_one_with_another_optimizer(open_session: Opener, tmp_path: Path, name: str) -> None:
+    spec = OptimizerSpec(name)  # type: ignore[arg-type]
+    lora = replace(LORA, dora=True)
+    states = []
+    for resumed in (False, True):
+        with open_session("llama-even", lora, optimizer=spec) as session:
+            if resumed:
+                session.restore(tmp_path / "middle")
+            else:
+                session.train_step([BATCH], step=0, lr=1e-2)
+                state(session, tmp_path / "middle")
+            session.train_step([BATCH], step=1, lr=1e-2)
+            states.append(state(session, tmp_path / str(resumed)))
+    assert states[0] == states[1]
 
 
 def test_two_sessions_train_the_same_bytes(open_session: Opener, tmp_path: Path) -> None:

@@ -148,9 +148,10 @@ def test_the_checks_of_bad_input_would_notice_good_input(localtune: Command, tmp
 
 
 def test_a_backend_that_is_not_installed_is_named_with_its_command(tmp_path: Path) -> None:
-    hidden = tmp_path / "hidden" / "torch"
-    hidden.mkdir(parents=True)
-    (hidden / "__init__.py").write_text("raise ImportError('No module named torch')")
+    for name in ("torch", "mlx"):
+        hidden = tmp_path / "hidden" / name
+        hidden.mkdir(parents=True)
+        (hidden / "__init__.py").write_text(f"raise ImportError('No module named {name}')")
     runs = tmp_path / "runs"
     runs.mkdir()
     command = Command(runs, (("PYTHONPATH", str(hidden.parent)),))

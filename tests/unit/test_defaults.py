@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from localtune import defaults
@@ -93,3 +94,11 @@ def test_the_learning_rate_suits_method_and_optimizer(train: dict[str, Any], rat
 def test_lion_has_its_own_betas_and_adamw_keeps_its_own() -> None:
     assert optimizer_of(recipe(optimizer="lion")) == OptimizerSpec("lion", beta1=0.9, beta2=0.99)
     assert optimizer_of(recipe(weight_decay=0.1)) == OptimizerSpec("adamw", weight_decay=0.1)
+
+
+def test_mlx_packs_rows_no_wider_than_most_examples_since_it_keeps_the_scores_of_a_row() -> None:
+    lengths = np.array([300] * 97 + [2000] * 3)
+    assert defaults.packed_width(lengths, MLX) == 320
+    assert defaults.packed_width(lengths // 10, MLX) == defaults.NARROWEST
+    assert defaults.packed_width(lengths, TORCH) == 0
+    assert defaults.packed_width(lengths[:0], MLX) == 0

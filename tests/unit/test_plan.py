@@ -122,3 +122,12 @@ def test_a_plan_comes_back_from_json_as_it_was() -> None:
 )
 def test_sizes_are_said_with_three_figures(size: float, text: str) -> None:
     assert readable(size) == text
+
+
+def test_rows_on_mlx_are_as_long_as_the_longest_example_needs_and_no_longer() -> None:
+    plan = _plan(replace(DEVICE, backend="mlx", kind="metal"))
+    assert plan.packed_width
+    assert plan.room(40, 2048) == plan.packed_width
+    assert plan.room(2000, 2048) == 2000
+    assert plan.room(40, plan.packed_width - 8) == plan.packed_width - 8
+    assert _plan().room(40, 2048) == 2048

@@ -18,6 +18,7 @@ from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
 from localtune_mlx import libraries
 from localtune_mlx.families import FAMILIES, arguments, raw_config
+from localtune_mlx.memory import tells_of_memory
 from localtune_mlx.packing import Rotary
 from localtune_mlx.quantising import GRIDS, group_for
 
@@ -36,9 +37,11 @@ def load(model: ModelFiles, precision: Precision) -> Any:
         if precision.storage == "checkpoint":
             _quantise_as_stored(loaded, model, weights)
         loaded.load_weights(list(weights.items()), strict=True)
+        _settle(loaded, model, precision)
     except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
+        if tells_of_memory(str(error)):
+            raise
         raise _does_not_fit(model, str(error)) from None
-    _settle(loaded, model, precision)
     return loaded
 
 

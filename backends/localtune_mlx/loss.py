@@ -11,6 +11,7 @@ than computing the logits again in the backward pass, which is what happens wher
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -75,14 +76,34 @@ def trained_logprobs(
 ) -> mx.array:
     """The same where the head trains: `weights` are what `put` gives it; logits are computed again going back."""
 
-    def logprobs(weights: dict[str, mx.array], states: mx.array, ids: mx.array) -> mx.array:
-        put(weights)
-        return _logprobs(head, ids, states)
+    names = list(weights)
 
-    parts: list[mx.array] = []
-    for states, ids in _chunks(hidden, tokens, chunk):
-        parts.append(mx.checkpoint(logprobs)(weights, _after(states, parts[-1:]), ids))
-    return mx.concatenate(parts)
+    def chunk_of(ids: mx.array, states: mx.array, *arrays: mx.array) -> mx.array:
+        put(dict(zip(names, arrays, strict=True)))
+        return _of(head(states), ids)
+
+    def whole(hidden: mx.array, *arrays: mx.array) -> mx.array:
+        parts: list[mx.array] = []
+        for states, ids in _chunks(hidden, tokens, chunk):
+            parts.append(chunk_of(ids, _after(states, parts[-1:]), *arrays))
+        return mx.concatenate(parts)
+
+    again: Any = mx.custom_function(whole)
+
+    @again.vjp  # type: ignore[untyped-decorator]
+    def _(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
+        hidden, *arrays = primals
+        totals, slopes = [mx.zeros_like(array) for array in arrays], [cotangent]
+        for start, (states, ids) in zip(range(0, len(tokens), chunk), _chunks(hidden, tokens, chunk), strict=True):
+            inputs = mx.depends([states, *arrays], [slopes[-1], *totals])
+            slope, *found = mx.vjp(partial(chunk_of, ids), inputs, [cotangent[start : start + chunk]])[1]
+            totals = [total + one for total, one in zip(totals, found, strict=True)]
+            slopes.append(slope)
+        return (mx.concatenate(slopes[1:]), *totals)
+
+    found: mx.array = again(hidden, *weights.values())
+    put(weights)
+    return found
 
 
 def judged(head: Head, hidden: mx.array, tokens: mx.array, chunk: int) -> tuple[mx.array, mx.array]:
@@ -119,10 +140,5 @@ def _with_slope(head: Head, states: mx.array, ids: mx.array) -> tuple[mx.array, 
     return chosen[:, 0], mx.vjp(head, [states], [slope])[1][0]
 
 
-def _logprobs(head: Head, ids: mx.array, states: mx.array) -> mx.array:
-    return _of(head(states), ids)
-
-
 def _of(logits: mx.array, ids: mx.array) -> mx.array:
-    chosen = mx.stop_gradient(ids)[:, None]
-    return mx.take_along_axis(logits, chosen, axis=1)[:, 0] - mx.logsumexp(logits, axis=1)
+    return mx.take_along_axis(logits, ids[:, None], axis=1)[:, 0] - mx.logsumexp(logits, axis=1)

@@ -63,12 +63,13 @@ def memory_or_error(doing: str) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         said = str(error)
-        if isinstance(error, RuntimeError) and not _is_memory(said):
+        if isinstance(error, RuntimeError) and not tells_of_memory(said):
             raise
         raise _out_of_memory(doing, said) from None
 
 
-def _is_memory(said: str) -> bool:
+def tells_of_memory(said: str) -> bool:
+    """Whether an error of MLX that `said` this is one of memory."""
     return any(words in said for words in ("malloc", "Unable to allocate", "Insufficient Memory", "out of memory"))
 
 

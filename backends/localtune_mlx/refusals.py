@@ -109,7 +109,10 @@ def _storage(model: ModelFiles, precision: Precision, full: bool) -> Iterator[Re
         yield from _widths(model, storage)
     elif storage in ("nf4", "int8"):
         yield Refusal("train.quantize", f"MLX has no {storage}; it has {', '.join(GRIDS)}", "--set train.quantize=auto")
-    elif storage != "checkpoint" and not full and (storage, compute) not in PRECISIONS:
+    elif storage == "checkpoint":
+        if model.config.quantized is None:
+            yield Refusal("train.quantize", "the base is not quantised in its files", "--set train.quantize=auto")
+    elif not full and (storage, compute) not in PRECISIONS:
         yield Refusal("train.precision", f"a {storage} base does not compute in {compute} here")
 
 

@@ -70,10 +70,7 @@ class MlxSession:
         self._compiled = on_gpu() if compiled is None else compiled
         self._layout = packing.layout_of(files)
         self._head = loss.own_head(model)
-        # The last block first: gradients are evaluated in this order, and what a block kept for its own is then freed
-        # before the block below is computed.
-        last_first = reversed(places.items())
-        self.trained: Arrays = {name: module[key].astype(mx.float32) for name, (module, key) in last_first}
+        self.trained: Arrays = {name: module[key].astype(mx.float32) for name, (module, key) in places.items()}
         self._put(self.trained)
         self._state = optimizer.initial(optimizer_spec, self.trained) if optimizer_spec else {}
         self._count = 0

@@ -17,12 +17,14 @@ from types import TracebackType
 from typing import Literal, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from localtune.adapter import Trainable
 from localtune.batch import Batch, Floats
 from localtune.errors import MachineError, Problem
 from localtune.model import ModelFiles
 from localtune.objectives import Objective
+from localtune.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,13 @@ class SegmentScores:
     """Number of targets."""
     hits: Floats
     """Targets that were the most likely token."""
+
+    @classmethod
+    def of(cls, batch: Batch, where: Targets, logprobs: Floats, hits: npt.NDArray[np.bool_]) -> Self:
+        """From the log-probability [N] of each target of `batch`, and whether it was the most likely token [N]."""
+        weights = batch.weights[where.rows, where.columns].astype(np.float64)
+        amounts = (-logprobs.astype(np.float64) * weights, weights, np.ones(len(weights)), hits)
+        return cls(*(np.bincount(where.segments, a, minlength=batch.count).astype(np.float32) for a in amounts))
 
 
 class Session(Protocol):

@@ -40,7 +40,7 @@ def learning_rate(recipe: Recipe) -> float:
 def memory_limit(recipe: Recipe, device: Device) -> int:
     """Bytes a run may use: the recipe's, or most of what the device has."""
     limit = recipe.train.memory_limit
-    return int(device.memory_limit * _share(device)) if limit == "auto" else limit
+    return int(device.memory_limit * share(device)) if limit == "auto" else limit
 
 
 def packed_width(lengths: npt.NDArray[np.int64], device: Device) -> int:
@@ -67,14 +67,18 @@ def precision(recipe: Recipe, model: ModelFiles, device: Device) -> Precision:
 def conflicts(recipe: Recipe, model: ModelFiles, device: Device) -> list[Refusal]:
     """Settings that model or device leave no room for, whatever the backend says."""
     found, train = [], recipe.train
-    if train.method == "qlora" and model.config.quantized == "mlx" and train.quantize != "auto":
+    if train.quantize != "auto" and model.config.quantized == "mlx":
         reason = f"the base is quantised already, so it cannot be stored as {train.quantize}"
         found.append(Refusal("train.quantize", reason, "--set train.quantize=auto"))
+    elif train.quantize != "auto" and train.method != "qlora":
+        reason = f"{train.method} stores its base unquantised, so there is nothing to store as {train.quantize}"
+        fix = "--set train.method=qlora   or   --set train.quantize=auto"
+        found.append(Refusal("train.quantize", reason, fix))
     most = int(device.memory_limit * METAL_SHARE)
     if device.kind == "metal" and train.memory_limit != "auto" and train.memory_limit > most:
-        asked, share = readable(train.memory_limit), f"{METAL_SHARE:.0%} of what Metal can give here"
+        asked, part = readable(train.memory_limit), f"{METAL_SHARE:.0%} of what Metal can give here"
         fix = "--set train.memory_limit=auto"
-        found.append(Refusal("train.memory_limit", f"{asked} is above {readable(most)}, {share}", fix))
+        found.append(Refusal("train.memory_limit", f"{asked} is above {readable(most)}, {part}", fix))
     return found
 
 
@@ -89,5 +93,6 @@ def _storage(recipe: Recipe, model: ModelFiles, device: Device, compute: str) ->
     return QUANTIZERS[device.backend] if train.quantize == "auto" else train.quantize
 
 
-def _share(device: Device) -> float:
+def share(device: Device) -> float:
+    """Of a device's memory, what a run or a chat may use unless it is told otherwise."""
     return METAL_SHARE if device.kind == "metal" else LIMIT_SHARE

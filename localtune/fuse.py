@@ -95,6 +95,13 @@ def fused_rows(weight: Floats, a: Floats, b: Floats, scale: float, magnitude: Fl
     return fused
 
 
+def refuse_quantized(model: ModelFiles, fix: str = "fuse into the original 16-bit model") -> None:
+    """Raise `InputError` (code fuse.quantized) for a base whose files are quantised already."""
+    if model.config.quantized:
+        what = f"the base is already quantised ({model.config.quantized}); fused and quantised again it would lose"
+        raise InputError(Problem("fuse.quantized", f"{what} most of a small change", model.name, fix=fix))
+
+
 def copy_companions(source: Path, target: Path) -> None:
     """Copy every file that makes weights a model: configuration, tokenizer, chat template, licence; no index."""
     for path in sorted((*source.glob("*"), *source.glob("additional_chat_templates/*"))):
@@ -227,10 +234,7 @@ def _refuse_unless_finite(change: _Change, name: str) -> None:
 
 def _read_adapter(model: ModelFiles, folder: Path) -> tuple[Lora, dict[str, Update], Weights]:
     """The adapter, once base and adapter are known to belong together and to be sound; updates by module."""
-    if model.config.quantized:
-        what = f"the base is already quantised ({model.config.quantized}); fused and quantised again it would lose"
-        fix = "fuse into the original 16-bit model"
-        raise InputError(Problem("fuse.quantized", f"{what} most of a small change", model.name, fix=fix))
+    refuse_quantized(model)
     lora = read_peft_config(folder)
     updates, weights = read_updates(folder, lora)
     faults = [*_faults(model, updates, weights, lora), *_left_out(model, updates, lora)]

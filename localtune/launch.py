@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from localtune.backend import in_order
 from localtune.data.prepare import Prepared, prepare
@@ -48,19 +48,36 @@ class Ready:
 def make_ready(loaded: Loaded, confirm: Callable[[Download], bool]) -> Ready:
     """Resolve, tokenise, probe and plan; `confirm` is asked before a download. Raises the errors of each part."""
     recipe = loaded.recipe
-    model, prepared = _tokenised(loaded, confirm)
+    model = resolve(recipe.model, loaded.base, confirm=confirm)
+    tokenizer = Tokenizer(model.folder)
+    if problems := _unexportable(recipe, model, tokenizer):
+        raise InputError(*problems)
+    prepared = _tokenised(loaded, model, tokenizer)
     with choose(recipe.backend) as probe:
         plan = make_plan(recipe, model, prepared, probe.device)
         refuse([*conflicts(recipe, model, probe.device), *probe.refusals(model, settings_of(recipe, plan))])
     return Ready(loaded, model, prepared, plan)
 
 
-def compare_backends(loaded: Loaded, confirm: Callable[[Download], bool]) -> tuple[ModelFiles, list[Side]]:
-    """The model of the recipe, and what every backend makes of the recipe on this machine."""
-    model, prepared = _tokenised(loaded, confirm)
+@dataclass(frozen=True)
+class Compared:
+    """What every backend makes of a recipe on this machine."""
+
+    model: ModelFiles
+    sides: list[Side]
+    problems: tuple[Problem, ...]
+    """Why the files that the recipe asks for cannot be made, whatever the backend."""
+
+
+def compare_backends(loaded: Loaded, confirm: Callable[[Download], bool]) -> Compared:
+    """The recipe on every backend; `confirm` is asked before a download. Raises the errors of model and data."""
+    model = resolve(loaded.recipe.model, loaded.base, confirm=confirm)
+    tokenizer = Tokenizer(model.folder)
+    prepared = _tokenised(loaded, model, tokenizer)
     with ExitStack() as stack:
         probes = [stack.enter_context(Probe(name)) for name in in_order()]
-        return model, [_side(probe, loaded.recipe, model, prepared) for probe in probes]
+        sides = [_side(probe, loaded.recipe, model, prepared) for probe in probes]
+    return Compared(model, sides, _unexportable(loaded.recipe, model, tokenizer))
 
 
 def _side(probe: Probe, recipe: Recipe, model: ModelFiles, prepared: Prepared) -> Side:
@@ -71,15 +88,27 @@ def _side(probe: Probe, recipe: Recipe, model: ModelFiles, prepared: Prepared) -
     return Side(probe.device, plan, tuple(refusals))
 
 
-def _tokenised(loaded: Loaded, confirm: Callable[[Download], bool]) -> tuple[ModelFiles, Prepared]:
-    recipe = loaded.recipe
-    model = resolve(recipe.model, loaded.base, confirm=confirm)
-    tokenizer = Tokenizer(model.folder)
-    if recipe.export.gguf:
-        from localtune.export import prepare as exportable  # libraries that only an export needs
+def _unexportable(recipe: Recipe, model: ModelFiles, tokenizer: Tokenizer) -> tuple[Problem, ...]:
+    """Why the GGUF files that the recipe asks for cannot be made; each is mended by asking for none, too."""
+    if not recipe.export.gguf:
+        return ()
+    from localtune.export import prepare as exportable  # libraries that only an export needs
 
+    try:
         exportable(model, tokenizer, recipe.export.gguf)
-    prepared = prepare(
+    except InputError as error:
+        return tuple(replace(problem, fix=_or_none(problem.fix)) for problem in error.problems)
+    return ()
+
+
+def _or_none(fix: str) -> str:
+    none = "--set export.gguf=[]"
+    return f"{none}   or   {fix}" if fix else none
+
+
+def _tokenised(loaded: Loaded, model: ModelFiles, tokenizer: Tokenizer) -> Prepared:
+    recipe = loaded.recipe
+    return prepare(
         recipe.data,
         tokenizer,
         base=loaded.base,
@@ -89,7 +118,6 @@ def _tokenised(loaded: Loaded, confirm: Callable[[Download], bool]) -> tuple[Mod
         vocabulary=model.config.vocabulary,
         context=model.config.context,
     )
-    return model, prepared
 
 
 def check(ready: Ready) -> None:

@@ -14,6 +14,8 @@ from localtune.backend import Device, Precision
 from localtune.model import ModelFiles, TensorInfo
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+FLOATING = ("F32", "BF16", "F16")
+"""Types in a header that are cast to the compute type when a model is opened."""
 LIBRARIES = {
     ("torch", "cpu"): (500 * 10**6, "torch and its kernels, before a model"),
     ("torch", "cuda"): (600 * 10**6, "context and workspaces"),
@@ -36,10 +38,11 @@ HIDDEN_COPIES, FEED_FORWARD_COPIES = 18, 6
 """Values kept per token and block for the backward pass: so many times the hidden and the feed-forward width."""
 LOSS_COPIES = 4
 """Logits of a chunk, their exponentials, the gradient, and one more while it is formed; float32."""
-
-
+LOSS_QUEUED = 11
+"""Such copies at most on MLX, which takes memory for work that is still queued: with 1, 2, 3, 4 and 8 chunks 4, 8, 11,
+11 and 11 were measured on a processor."""
 LOSS_BUDGET = 512 * 10**6
-"""Bytes that the logits of a chunk may take with their copies."""
+"""Bytes that logits may take with their copies."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,10 @@ class Load:
     checkpointing: bool
 
 
-def loss_chunk(model: ModelFiles) -> int:
-    """Targets whose logits exist at once: as many as the budget allows, 64 to 4,096."""
-    return max(64, min(4096, LOSS_BUDGET // (4 * LOSS_COPIES * model.config.vocabulary)))
+def loss_chunk(model: ModelFiles, device: Device) -> int:
+    """Targets whose logits are computed together: as many as the budget allows, 64 to 4,096."""
+    copies = LOSS_QUEUED if device.backend == "mlx" else LOSS_COPIES
+    return max(64, min(4096, LOSS_BUDGET // (4 * copies * model.config.vocabulary)))
 
 
 def adapted(model: ModelFiles, lora: Lora) -> list[TensorInfo]:
@@ -107,7 +111,7 @@ def memory_items(
         _trained(trained_shapes(model, trainable), optimizer),
         _activations(model, precision, device, load),
         _attention(model, device, load),
-        _loss(model, load),
+        _loss(model, device, load),
     ]
 
 
@@ -136,7 +140,7 @@ def _weights(model: ModelFiles, trainable: Trainable, precision: Precision) -> I
         size = 2 * model.parameters * BYTES[precision.compute] if precision.compute != "float32" else 0
         return Item("base weights", size, f"{precision.compute} copies of the weights that train and their gradients")
     if precision.storage == "checkpoint":
-        return Item("base weights", model.size, f"{model.parameters:,} weights as they lie in the files")
+        return _as_packed(model, precision)
     if precision.storage in (*BYTES, "int8"):
         each = BYTES.get(precision.storage, 1)
         return Item("base weights", model.parameters * each, f"{model.parameters:,} weights x {each} bytes")
@@ -147,6 +151,16 @@ def _weights(model: ModelFiles, trainable: Trainable, precision: Precision) -> I
     mean = packed / max(1, quantised)
     why = f"{quantised:,} weights x {mean:.3f} bytes ({precision.storage}) + {rest:,} kept in {precision.compute}"
     return Item("base weights", round(packed) + rest * BYTES[precision.compute], why)
+
+
+def _as_packed(model: ModelFiles, precision: Precision) -> Item:
+    """A base quantised in its files: packed words and byte scales stay, floating tensors take the compute type."""
+    floats = [tensor for tensor in model.tensors if tensor.dtype in FLOATING]
+    count = sum(math.prod(tensor.shape) for tensor in floats)
+    packed = model.size - sum(tensor.size for tensor in floats)
+    each = BYTES[precision.compute]
+    why = f"{readable(packed)} as packed in the files + {count:,} scales and weights x {each} bytes"
+    return Item("base weights", packed + count * each, why)
 
 
 def share(precision: Precision, width: int) -> float:
@@ -187,10 +201,13 @@ def _attention(model: ModelFiles, device: Device, load: Load) -> Item:
     return Item("attention", square * 5, f"masks: {load.rows} x {load.tokens:,}² x (1 + 4) bytes")
 
 
-def _loss(model: ModelFiles, load: Load) -> Item:
-    chunk = min(load.loss_chunk, load.rows * load.tokens)
-    size = chunk * model.config.vocabulary * 4 * LOSS_COPIES
-    return Item("loss", size, f"{chunk:,} targets x {model.config.vocabulary:,} vocabulary x {4 * LOSS_COPIES} bytes")
+def _loss(model: ModelFiles, device: Device, load: Load) -> Item:
+    targets, vocabulary = load.rows * load.tokens, model.config.vocabulary
+    chunk, copies = min(load.loss_chunk, targets), LOSS_COPIES
+    if device.backend == "mlx":
+        copies = min(LOSS_QUEUED, LOSS_COPIES * -(-targets // chunk))
+    why = f"{chunk:,} targets x {vocabulary:,} vocabulary x {4 * copies} bytes"
+    return Item("loss", chunk * vocabulary * 4 * copies, why)
 
 
 def _module(name: str) -> str:

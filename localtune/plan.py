@@ -205,7 +205,9 @@ def _candidates(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: D
     )
     for blocks in ("none", "blocks") if train.checkpointing == "auto" else (train.checkpointing,):
         for count in rows:
-            yield _plan(recipe, model, prepared, device, Load(count, row_tokens, loss_chunk(model), blocks == "blocks"))
+            yield _plan(
+                recipe, model, prepared, device, Load(count, row_tokens, loss_chunk(model, device), blocks == "blocks")
+            )
 
 
 def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device, load: Load) -> Plan:

@@ -4,6 +4,7 @@ Facts of the recipe's plan on each backend, in plain words; a row stands here on
 backends say different things. What a backend that cannot be used here would refuse is not known, and said to be so.
 """
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -35,6 +36,8 @@ DROPOUT = {"torch": "drawn by PyTorch's generator", "mlx": "drawn by MLX's gener
 LOOSE = "may differ in the last digits: sums on a GPU have no fixed order"
 REPEATED = {"cpu": "the same bit for bit", "cuda": LOOSE, "metal": LOOSE}
 """By kind of device: what a run says that is repeated or resumed there."""
+WIDTH = 80
+"""Columns of a line of the report; only a word that is longer alone makes one wider."""
 UNKNOWN = "not known: it cannot be used here"
 
 
@@ -100,9 +103,8 @@ def portability_lines(recipe: Recipe, model: ModelFiles, sides: Sequence[Side]) 
         yield from _side_lines(side)
     yield "what differs, for this recipe:"
     for row in differences(recipe, model, sides):
-        yield from (
-            f"{row.what if i == 0 else '':<11}{name:<7}{text}" for i, (name, text) in enumerate(row.texts.items())
-        )
+        for i, (name, text) in enumerate(row.texts.items()):
+            yield from _wrapped(f"{row.what if i == 0 else '':<11}{name:<7}", text)
 
 
 def comparison(recipe: Recipe, model: ModelFiles, sides: Sequence[Side]) -> dict[str, Any]:
@@ -124,13 +126,26 @@ def comparison(recipe: Recipe, model: ModelFiles, sides: Sequence[Side]) -> dict
 
 def _side_lines(side: Side) -> Iterator[str]:
     if side.plan is None:
-        yield f"{side.backend:<11}cannot be used here, so what it refuses is not known: {side.device.reason}"
+        unknown = f"cannot be used here, so what it refuses is not known: {side.device.reason}"
+        yield from _wrapped(f"{side.backend:<11}", unknown)
         if "not installed" in side.device.reason:
-            yield f"{'':<11}fix: {installation(side.backend)}"
+            yield from _wrapped(f"{'':<11}fix: ", installation(side.backend))
         return
-    yield f"{side.backend:<11}{side.device.name}: {side.device.reason}"
+    yield from _wrapped(f"{side.backend:<11}", f"{side.device.name}: {side.device.reason}")
     if not side.refusals:
         yield f"{'':<11}refuses nothing of this recipe"
     for refusal in side.refusals:
-        yield f"{'':<11}refuses {refusal.setting}: {refusal.reason}"
-        yield f"{'':<11}fix: {refusal.fix or f'change {refusal.setting}'}"
+        yield from _wrapped(f"{'':<11}refuses ", f"{refusal.setting}: {refusal.reason}")
+        yield from _wrapped(f"{'':<11}fix: ", refusal.fix or f"change {refusal.setting}")
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    """`head` and `text` on lines that begin beneath the text."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -26,6 +26,7 @@ from localtune.batch import Ints, Segment
 from localtune.distribution import Distributions, from_logits, together
 from localtune.errors import InputError, Problem
 from localtune.job import Job
+from localtune.memory import BYTES
 from localtune.outlay import ANSWER, PROMPTS
 from localtune.places import LONGEST, Places, places_in, rows_to_compare
 from localtune.runs.files import FORMAT, write_bytes
@@ -59,7 +60,7 @@ class Reference:
     answers: Mapping[str, tuple[Ints, ...]]
     """One list of tokens per prompt, the stop token included."""
     computed: Mapping[str, str]
-    """In what type: nf4 or int8 where the weights were quantised, else float32, bfloat16 or float16."""
+    """In what type: float32, bfloat16, float16; where the weights were quantised, how they were stored."""
 
     def thinned(self, positions: int, prompts: int) -> "Reference":
         """With at most so many positions, evenly chosen, and so many prompts."""
@@ -129,7 +130,7 @@ def record(job: Job, session: Session, path: Path, check: Callable[[], None] = n
     """Write down what the tuned model in `session` says, and the base: with an adapter both are in one memory."""
     reference = blank(job)
     precision = job.plan.precision
-    computed = precision.storage if precision.storage in ("nf4", "int8") else precision.compute
+    computed = precision.compute if precision.storage in BYTES else precision.storage
     reference = _heard(reference, "tuned", session, computed, True, check)
     if isinstance(job.trainable, Full):
         with job.open_base(load_backend(job.plan.device.backend)) as base:

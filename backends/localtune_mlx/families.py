@@ -125,20 +125,24 @@ def raw_config(model: ModelFiles) -> dict[str, Any]:
 
 
 def rotary_share(config: Mapping[str, Any]) -> float:
-    """The part of a head that rotates, from either form of a configuration."""
-    rope = config.get("rope_parameters") or {}
-    share: float = config.get("partial_rotary_factor") or rope.get("partial_rotary_factor") or 1.0
-    return share
+    """The part of a head that rotates, from either form of a configuration. Raises `ValueError` for no such part."""
+    rope = config.get("rope_parameters")
+    nested = rope.get("partial_rotary_factor") if isinstance(rope, dict) else None
+    share = config.get("partial_rotary_factor") or nested or 1.0
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+        raise ValueError(f"partial_rotary_factor is {share!r:.60}; expected a number from 0 to 1")
+    return float(share)
 
 
-def sliding_pattern(config: Mapping[str, Any]) -> int | None:
+def sliding_pattern(config: Mapping[str, Any], layers: int) -> int | None:
     """n where each n-th layer and only those see everything; None where the layers follow no such pattern.
 
     Where `layer_types` is missing, the number that Gemma 3 states, by default 6.
     """
     kinds = config.get("layer_types")
     if not isinstance(kinds, list):
-        return int(config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6)
+        pattern = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
+        return pattern if type(pattern) is int and 0 < pattern <= layers else None
     full = [index for index, kind in enumerate(kinds) if kind == "full_attention"]
     pattern = full[0] + 1 if full else len(kinds) + 1
     regular = all((kind == "full_attention") == ((i + 1) % pattern == 0) for i, kind in enumerate(kinds))
@@ -147,7 +151,8 @@ def sliding_pattern(config: Mapping[str, Any]) -> int | None:
 
 def _scaling(model: ModelFiles) -> dict[str, Any] | None:
     scaling = model.config.rope_scaling
-    return {**scaling, "type": scaling["rope_type"]} if scaling else None
+    original = {"original_max_position_embeddings": model.config.context}  # transformers' default
+    return {**original, **scaling, "type": scaling["rope_type"]} if scaling else None
 
 
 def _layers(model: ModelFiles, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,7 +162,7 @@ def _layers(model: ModelFiles, config: Mapping[str, Any]) -> dict[str, Any]:
     local = (config.get("rope_parameters") or {}).get("sliding_attention") or {}
     return {
         "layer_types": None,
-        "sliding_window": config.get("sliding_window") or 4096,
-        "sliding_window_pattern": sliding_pattern(config),
+        "sliding_window": model.config.sliding_window or model.config.context,
+        "sliding_window_pattern": sliding_pattern(config, model.config.layers),
         "rope_local_base_freq": config.get("rope_local_base_freq") or local.get("rope_theta") or 10_000.0,
     }

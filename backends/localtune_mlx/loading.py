@@ -37,6 +37,7 @@ def load(model: ModelFiles, precision: Precision) -> Any:
         if precision.storage == "checkpoint":
             _quantise_as_stored(loaded, model, weights)
         loaded.load_weights(list(weights.items()), strict=True)
+        weights.clear()  # what is quantised below must not stay in 16 bits
         _settle(loaded, model, precision)
     except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         if tells_of_memory(str(error)):
@@ -126,14 +127,13 @@ def _cast(block: nn.Module, dtype: mx.Dtype) -> None:
 
 
 def _quantise(block: nn.Module, storage: str) -> None:
+    """Layer by layer: what quantising needs in between is many times what comes out."""
     grid = GRIDS[storage]
-
-    def parameters(_: str, layer: nn.Module) -> Any:
-        if not isinstance(layer, nn.Linear):
-            return False
-        return {"group_size": group_for(grid, layer.weight.shape[-1]), "bits": grid.bits, "mode": grid.mode}
-
-    nn.quantize(block, class_predicate=parameters)
+    for name, layer in list(block.named_modules()):
+        if isinstance(layer, nn.Linear):
+            group = group_for(grid, layer.weight.shape[-1])
+            replace(block, name, layer.to_quantized(group_size=group, bits=grid.bits, mode=grid.mode))
+            mx.eval(at(block, name).parameters())
 
 
 def _does_not_fit(model: ModelFiles, reason: str) -> InputError:

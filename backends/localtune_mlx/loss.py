@@ -2,8 +2,9 @@
 
 The head is the model's own code with only its decoder exchanged: a shallow copy of the model object, sharing every
 array, whose decoder hands back the hidden states it is given. Whatever a family does around its head (Gemma 2 caps,
-Granite and Cohere scale) happens because it is that family's code that runs. Logits [chunk, V] exist for one chunk at
-a time, which is made to wait for the chunk before; a [T, V] array never exists. The logarithm of the sum is float32.
+Granite and Cohere scale) happens because it is that family's code that runs. A [T, V] array never exists: logits
+[chunk, V] are computed for one chunk after another, though MLX takes memory for a few chunks that are still queued. The
+logarithm of the sum is float32.
 
 A log-probability depends on one hidden state. So where the head is frozen (LoRA), its derivative by that state, [N, H],
 is taken while the logits exist and multiplied by whatever the objective asks for later: exact, and a third less work

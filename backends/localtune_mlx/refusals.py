@@ -13,7 +13,7 @@ from localtune_mlx.families import CHANGING, FAMILIES, Family, longest, raw_conf
 from localtune_mlx.quantising import GRIDS, group_for
 
 OPTIMIZERS = ("adamw", "adafactor", "lion")
-OTHER = "--set backend=torch"
+OTHER = "--backend torch"
 PRECISIONS = {("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")}
 """Storage and compute types of a base in 16 or 32 bits."""
 
@@ -44,13 +44,9 @@ def _family(model: ModelFiles, family: Family) -> Iterator[Refusal]:
         yield Refusal("model", "mlx-lm takes the embedding for the head, and this model has a head of its own", OTHER)
     if model.config.model_type == "qwen2" and model.config.head_dim * model.config.heads != model.config.hidden:
         yield Refusal("model", f"mlx-lm ignores head_dim ({model.config.head_dim}) of this architecture", OTHER)
-    yield from _layers(config, family)
-
-
-def _layers(config: Mapping[str, Any], family: Family) -> Iterator[Refusal]:
-    if family.windows == "by layer" and sliding_pattern(config) is None:
+    if family.windows == "by layer" and sliding_pattern(config, model.config.layers) is None:
         yield Refusal("model", "its sliding layers follow no pattern that mlx-lm can be told", OTHER)
-    if others := set(config.get("layer_types") or ()) - {"full_attention", "sliding_attention"}:
+    if others := {str(kind) for kind in config.get("layer_types") or ()} - {"full_attention", "sliding_attention"}:
         yield Refusal("model", f"it has {', '.join(sorted(others))} layers", OTHER)
 
 
@@ -62,9 +58,16 @@ def _rotary(model: ModelFiles, family: Family) -> Iterator[Refusal]:
         yield Refusal("model", reason, OTHER)
     elif kind is not None and (kind not in family.scalings or _yarn_differs(scaling)):
         yield Refusal("model", f"this {kind} rotary scaling gives other numbers in mlx-lm than in PyTorch", OTHER)
-    share = rotary_share(raw_config(model))
-    if share != 1 and family.module != "phi3":
-        yield Refusal("model", f"only {share:g} of each head rotates, which mlx-lm ignores", OTHER)
+    if kind in ("linear", "llama3", "yarn") and not isinstance(scaling.get("factor"), int | float):
+        fix = "get a fresh copy of the model's files"
+        yield Refusal("model", f"its {kind} rotary scaling has no factor", fix)
+    try:
+        share = rotary_share(raw_config(model))
+    except ValueError as error:
+        yield Refusal("model", f"config.json: {error}", "get a fresh copy of the model's files")
+    else:
+        if share != 1 and family.module != "phi3":
+            yield Refusal("model", f"only {share:g} of each head rotates, which mlx-lm ignores", OTHER)
 
 
 def _yarn_differs(scaling: Mapping[str, Any]) -> bool:

@@ -24,11 +24,12 @@ import numpy as np
 from localtune.adapter import Full, Trainable
 from localtune.backend import MemorySpec, OptimizerSpec, Precision, Sampling, SegmentScores, StepResult
 from localtune.batch import Batch, Floats
+from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
 from localtune.objectives import Objective, denominator_of
 from localtune.prompt_blocks import cached_bytes, room
 from localtune.saved import same_adapter
-from localtune.targets import check_tokens, targets
+from localtune.targets import check_tokens, positions, targets
 from localtune_mlx import buckets, checkpoint, generation, loss, optimizer, packing, selfcheck
 from localtune_mlx.device import on_gpu
 from localtune_mlx.families import longest
@@ -172,19 +173,13 @@ class MlxSession:
             hidden = self._decode(inputs["tokens"], inputs.get("segments"), inputs.get("places"))
             before = hidden.reshape(-1, hidden.shape[-1])[inputs["before"]]
             logprobs, hits = loss.judged(self._head, before, inputs["ids"], self._memory.loss_chunk)
-        weights = batch.weights[where.rows, where.columns].astype(np.float64)
-        nll = -np.array(logprobs).astype(np.float64) * weights
-
-        def per_segment(amounts: Any) -> Floats:
-            return np.bincount(where.segments, amounts, minlength=batch.count).astype(np.float32)
-
-        ones = np.ones(len(weights))
-        return SegmentScores(per_segment(nll), per_segment(weights), per_segment(ones), per_segment(np.array(hits)))
+        return SegmentScores.of(batch, where, np.array(logprobs), np.array(hits))
 
     def logits(self, tokens: Sequence[int], at: Sequence[int], *, adapter: bool = True) -> Floats:
         """See `localtune.backend.Session`."""
         row = np.asarray([tokens], np.int32)
         check_tokens(row, self._files.config.vocabulary)
+        self._check_length(len(tokens))
         with self._answering(adapter, "computing logits"):
             hidden = self._decode(mx.array(row), None, None)[0]
             return np.array(self._head(hidden[mx.array(np.asarray(at, np.int32))]))
@@ -195,6 +190,7 @@ class MlxSession:
         """See `localtune.backend.Session`."""
         for prompt in prompts:
             check_tokens(np.asarray(prompt, np.int32), self._files.config.vocabulary)
+            self._check_length(len(prompt))
 
         def forward(tokens: mx.array, past: generation.Past) -> mx.array:
             with self._answering(adapter, "generating"):
@@ -261,11 +257,19 @@ class MlxSession:
 
     def _inputs(self, batch: Batch, *, exact: bool = False) -> dict[str, Any]:
         check_tokens(batch.tokens, self._files.config.vocabulary)
+        self._check_length(int(positions(batch.segments).max(initial=0)) + 1)
         whole = self._objective is not None and self._objective.denominator == "segments"
         inputs = buckets.inputs(batch, fill=self._compiled and not exact, segments_exact=whole)
         if self._compiled and not exact:
             self._shapes.add(buckets.signature(inputs))
         return inputs
+
+    def _check_length(self, length: int) -> None:
+        """Raise `InputError` for a text beyond what mlx-lm computes as PyTorch does."""
+        most = longest(self._files)
+        if most is not None and length > most:
+            what = f"a text of {length:,} tokens is longer than the sliding window of {most:,}, which mlx-lm ignores"
+            raise InputError(Problem("model.window", what, fix="--backend torch, or a shorter text"))
 
     def _put(self, weights: Arrays) -> None:
         """Let the model compute with `weights`, in the type it computes in (an adapter's stay float32)."""

@@ -126,14 +126,7 @@ class TorchSession:
         with self._answering(adapter, "scoring"):
             hidden, ids = self._hidden_before(batch, where)
             logprobs, hits = loss.judged(self._head, hidden, ids, self._memory.loss_chunk)
-        weights = batch.weights[where.rows, where.columns].astype(np.float64)
-        nll = -logprobs.double().cpu().numpy() * weights
-
-        def per_segment(amounts: Any) -> Floats:
-            return np.bincount(where.segments, amounts, minlength=batch.count).astype(np.float32)
-
-        ones = np.ones(len(weights))
-        return SegmentScores(per_segment(nll), per_segment(weights), per_segment(ones), per_segment(hits.cpu().numpy()))
+        return SegmentScores.of(batch, where, logprobs.cpu().numpy(), hits.cpu().numpy())
 
     def logits(self, tokens: Sequence[int], at: Sequence[int], *, adapter: bool = True) -> Floats:
         """See `localtune.backend.Session`."""

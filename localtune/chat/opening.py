@@ -1,14 +1,16 @@
 """From a name to a model that answers: a run, a model's folder, or a GGUF file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from localtune.adapter import Full, Nothing
-from localtune.backend import MemorySpec, Precision, Session, load_backend
+from localtune.answering import by_length, context_on, usable_memory, willing
+from localtune.backend import Device, MemorySpec, Precision, Session, Settings, load_backend
 from localtune.chat.answer import Speaker
 from localtune.chat.speakers import GgufSpeaker, SessionSpeaker
 from localtune.data.conversations import Conversation, Message
@@ -20,7 +22,7 @@ from localtune.job import Job
 from localtune.llamacpp import LlamaServer
 from localtune.model import ModelFiles, resolve
 from localtune.model.json_object import read_object
-from localtune.probe import choose
+from localtune.plan import settings_of
 from localtune.runs.folder import Run
 from localtune.runs.store import find_run
 
@@ -75,7 +77,7 @@ def open_run(job: Job) -> Chat:
     backend = load_backend(job.plan.device.backend)
 
     def speaker(stack: ExitStack, session: Session, *, adapter: bool = True) -> Speaker:
-        context = job.model.config.context
+        context = context_on(backend, job.model, settings_of(job.recipe, job.plan))
         return SessionSpeaker(session, _rendering(stack, job.tokenizer), job.sampling.stop, context, adapter=adapter)
 
     if isinstance(job.trainable, Full):
@@ -95,27 +97,29 @@ def open_run(job: Job) -> Chat:
     return Chat(job.run.name, job.tokenizer.template is not None, voices)
 
 
-def open_folder(folder: Path) -> Chat:
-    """A model in Hugging Face's layout, in the type this machine computes in fastest."""
+def open_folder(folder: Path, backends: Sequence[str] | None = None) -> Chat:
+    """A model in Hugging Face's layout, in the type this machine computes in fastest.
+
+    The first of `backends`, by default all in order, that computes the model as it is; where none does, loading it
+    raises `InputError` with what each refuses.
+    """
     model = resolve(str(folder.resolve()), folder, offline=True)
     tokenizer = Tokenizer(model.folder)
 
     def opened(stack: ExitStack) -> Speaker:
-        with choose("auto") as probe:
-            device = probe.device
-        number = "bfloat16" if device.dtypes[0] == "bfloat16" else "float32"
+        device, settings = willing(model, lambda device: by_length(model, _settings(model, device)), backends)
         session = load_backend(device.backend).open(
             model,
             Nothing(),
             None,
-            precision=Precision(number, number),  # type: ignore[arg-type]
+            precision=settings.precision,
             objective=None,
             optimizer=None,
-            memory=MemorySpec(device.memory_limit),
+            memory=settings.memory,
             seed=0,
         )
-        context, rendering = model.config.context, _rendering(stack, tokenizer)
-        return SessionSpeaker(stack.enter_context(session), rendering, stops(model, rendering), context)
+        rendering = _rendering(stack, tokenizer)
+        return SessionSpeaker(stack.enter_context(session), rendering, stops(model, rendering), settings.max_tokens)
 
     return Chat(folder.name, tokenizer.template is not None, {"model": opened})
 
@@ -140,6 +144,14 @@ def stops(model: ModelFiles, rendering: Rendering) -> tuple[int, ...]:
         if rendering.end_of_turn:
             ends.add(tokenizer.id_of(rendering.end_of_turn))
     return tuple(sorted(ends))
+
+
+def _settings(model: ModelFiles, device: Device) -> Settings:
+    """How a model answers on `device`: all that it reads, in the fastest type, quantised only where its files are."""
+    number: Literal["bfloat16", "float32"] = "bfloat16" if device.dtypes[0] == "bfloat16" else "float32"
+    precision = Precision("checkpoint" if model.config.quantized == "mlx" else number, number)
+    memory = MemorySpec(usable_memory(device))
+    return Settings(Nothing(), precision, None, None, memory, model.config.context, packed=False)
 
 
 def _rendering(stack: ExitStack, tokenizer: Tokenizer) -> Rendering:

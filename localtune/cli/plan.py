@@ -4,7 +4,7 @@ import click
 
 from localtune.cli.options import confirm_download, read_recipe, recipe_arguments, to_json
 from localtune.cli.show import plan_lines, report_lines
-from localtune.errors import safe
+from localtune.errors import InputError, safe
 from localtune.launch import check, compare_backends, make_ready
 from localtune.portability import comparison, portability_lines
 from localtune.recipe import Loaded
@@ -37,9 +37,12 @@ def plan(
 
 
 def _explain(loaded: Loaded, as_json: bool) -> None:
-    files, sides = compare_backends(loaded, confirm_download)
+    """Everything about the backends, then what no backend mends."""
+    compared = compare_backends(loaded, confirm_download)
     if as_json:
-        click.echo(to_json(comparison(loaded.recipe, files, sides)))
-        return
-    for line in portability_lines(loaded.recipe, files, sides):
-        click.echo(safe(line))
+        click.echo(to_json(comparison(loaded.recipe, compared.model, compared.sides)))
+    else:
+        for line in portability_lines(loaded.recipe, compared.model, compared.sides):
+            click.echo(safe(line))
+    if compared.problems:
+        raise InputError(*compared.problems)

@@ -233,15 +233,27 @@ def _scaling(group: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"rope_type": "longrope" if kind == "su" else kind, **rest}
 
 
+WINDOWS = {
+    **{"afmoe": 1024, "beam": 512, "cwm": 8192, "dots3_note_text": 512, "flint": 513, "gemma3n_text": 512},
+    **{"gemma4_text": 512, "gemma4_unified_text": 1024, "gpt_oss": 128, "granite_swa": 128, "granitemoe_swa": 128},
+    **{"kolibri1": 513, "lfm3": 256, "mimo_v2_flash": 129, "recurrent_gemma": 2048},
+    **dict.fromkeys(("cohere2", "cohere2_moe", "exaone4", "exaone_moe", "gemma2", "gemma3_text", "ministral"), 4096),
+    **dict.fromkeys(("mistral", "olmo3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "vaultgemma"), 4096),
+}
+"""The sliding window of transformers 5 where a file is silent; null in a file means none."""
+SWITCHED = ("qwen", "smollm3")
+"""How families begin that use a window only where `use_sliding_window` is true."""
+
+
 def _sliding_window(config: Mapping[str, Any], model_type: str) -> int | None:
-    """None where no layer uses one: Qwen states a window and switches it off."""
-    used = config.get("use_sliding_window", not model_type.startswith("qwen"))
-    kinds = config.get("layer_types")
-    if config.get("sliding_window") is None or used is False:
+    """None where no layer uses one."""
+    used = config.get("use_sliding_window", not model_type.startswith(SWITCHED))
+    kinds, window = config.get("layer_types"), config.get("sliding_window", WINDOWS.get(model_type))
+    if window is None or used is False:
         return None
     if isinstance(kinds, list) and kinds and "sliding_attention" not in kinds:
         return None
-    return _count(config, "sliding_window")
+    return _count({"sliding_window": window}, "sliding_window")
 
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}

@@ -10,7 +10,7 @@ from localtune.adapter import WEIGHTS_FILE, Full
 from localtune.errors import InputError, Problem
 from localtune.events import Event, Phase, Product, Warn
 from localtune.events import Proof as Proved
-from localtune.fuse import Fused, fuse
+from localtune.fuse import Fused, fuse, refuse_quantized
 from localtune.job import Job, changes_since, unfinished
 from localtune.model import ModelFiles, resolve
 from localtune.modelcard import model_card, stated_licence
@@ -175,7 +175,10 @@ def _can_be_fused(job: Job) -> None:
         fix = f"localtune export {job.run.name} --gguf Q8_0"
         what = "every weight was trained: there is no adapter to fuse, the product is whole"
         raise InputError(Problem("fuse.full", what, str(job.run.model), fix=fix))
-    if not is_complete(job.run.adapter, verify=True):
+    adapter = job.run.adapter
+    original = f"localtune fuse {adapter} -m ORIGINAL_16_BIT_MODEL -o FUSED"
+    refuse_quantized(job.model, f"localtune chat {job.run.name}   or   {original}")
+    if not is_complete(adapter, verify=True):
         raise unfinished(job.run)
 
 

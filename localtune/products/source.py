@@ -9,7 +9,8 @@ import numpy as np
 
 from localtune import __version__
 from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Full, Lora, Nothing, Trainable
-from localtune.backend import BACKENDS, MemorySpec, Precision, Session, load_backend
+from localtune.answering import usable_memory, willing
+from localtune.backend import Device, MemorySpec, Precision, Session, Settings, load_backend
 from localtune.batch import Segment
 from localtune.data.conversations import Message
 from localtune.data.rendering import Rendering
@@ -17,6 +18,7 @@ from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem, ResourceError
 from localtune.events import Event, Phase, Warn
 from localtune.export.identity import Identity, identify
+from localtune.fuse import refuse_quantized
 from localtune.job import Job
 from localtune.model import ModelFiles, resolve
 from localtune.outlay import ANSWER
@@ -70,16 +72,16 @@ def of_run(
 
 
 def of_folder(name: str, folder: Path, *, check: bool = True) -> Generator[Event, None, Source]:
-    """A model's folder, compared at built-in passages."""
+    """A model's folder, compared at built-in passages by the first backend here that computes it as it is."""
     model = resolve(name, Path.cwd())
     if (model.folder / CONFIG_FILE).is_file():
         what, fix = "is an adapter; what is exported is a whole model", f"localtune fuse {name} -m MODEL -o FUSED"
         raise InputError(Problem("export.adapter", what, name, fix=fix))
+    refuse_quantized(model, "export the original 16-bit model")
     tokenizer, reference = Tokenizer(model.folder), None
     if check:
         yield Phase("recording", "what the weights say at built-in passages")
-        reference = yield from with_weights(_unknown(model, tokenizer), model, next(iter(BACKENDS)), nothing_asked)
-        reference = reference if reference.said else None
+        reference = yield from _first_heard(_unknown(model, tokenizer), model)
     identity = identify(model, finetune="", base=None, revision=None, lineage={"version": __version__})
     return Source(model, tokenizer, reference, identity, folder)
 
@@ -96,6 +98,24 @@ def reference_of(job: Job, heed: Callable[[], None]) -> Generator[Event, None, R
     yield Phase("recording", "what tuned and base model say at held-out positions")
     with job.open_product(load_backend(job.plan.device.backend)) as session:
         return record(job, session, job.run.reference, heed)
+
+
+def _first_heard(reference: Reference, model: ModelFiles) -> Generator[Event, None, Reference | None]:
+    """`reference` with what the weights say, by the first backend that does not refuse the model; None without any."""
+    longest = max((len(tokens) for tokens in reference.places.rows), default=1)
+    tokens = max([longest, *(len(prompt.tokens) + ANSWER for prompt in reference.prompts)])
+
+    def wanted(device: Device) -> list[Settings]:
+        memory, precision = MemorySpec(usable_memory(device)), Precision("float32", "float32")
+        return [Settings(Nothing(), precision, None, None, memory, tokens, packed=False)]
+
+    try:
+        device, _ = willing(model, wanted)
+    except (InputError, MachineError) as error:
+        yield _not_computed("the weights", error)
+        return None
+    reference = yield from with_weights(reference, model, device.backend, nothing_asked)
+    return reference if reference.said else None
 
 
 def with_weights(

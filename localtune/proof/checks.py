@@ -15,7 +15,7 @@ from localtune.distribution import TOP, Distributions, agreement, carried, diver
 from localtune.errors import InputError, safe
 from localtune.llamacpp import LlamaServer
 from localtune.outlay import ANSWER
-from localtune.proof.gates import CARRIED, UNCERTAIN, file_gate, fusion_limit, training_limit
+from localtune.proof.gates import CARRIED, UNCERTAIN, file_gate, fusion_limit, loss_limit, training_limit
 from localtune.proof.strings import CONVERSATIONS, HARD
 from localtune.reference import Reference
 
@@ -168,15 +168,27 @@ def training(reference: Reference, heard: Distributions, allowance: float = 0.0)
     types = {reference.computed["tuned"], reference.computed.get("weights", "float32")}
     limit = max(training_limit(computed, moved, quantised) for computed in types) + allowance
     share, error = carried(reference.said.get("expected", tuned), start, heard, start)
-    figures |= {"moved": moved, "limit": limit}
+    worse, gained = _losses_apart(reference, heard)
+    figures |= {"moved": moved, "limit": limit, "worse": worse, "gained": gained}
     text = f"{_shown(figures)} from the trained session (limit {limit:.1e}), which training moved by {moved:.1e}"
     look = "the encoding, which may be too coarse for so small a change, and the adapter"
     if figures["mean"] > limit:
+        return Check("training", False, text, figures, look)
+    if worse > loss_limit(gained):
+        text += f"; its loss is {worse:.2f} higher, of {gained:.2f} that training gained"
+        look = "how the base was stored to train: in so few bits it is another model; train.quantize with more bits"
         return Check("training", False, text, figures, look)
     if error > UNCERTAIN:
         return Check("training", None, f"{text}: too little to tell", figures, look)
     lost = share < CARRIED - 2 * error
     return Check("training", not lost, f"{text}{'; most of it is lost' if lost else ''}", figures, look)
+
+
+def _losses_apart(reference: Reference, heard: Distributions) -> tuple[float, float]:
+    """Nats by which the product's loss is above the trained session's, and that one's below its own base's."""
+    learned = reference.places.learned
+    tuned, base = (loss(reference.said[who], learned) for who in ("tuned", "base"))
+    return loss(heard, learned) - tuned, base - tuned
 
 
 def hear(server: LlamaServer, reference: Reference, *, cache: bool) -> Distributions:

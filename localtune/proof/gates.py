@@ -27,10 +27,15 @@ FILE = {
 FILE_ROUNDED = Gate(1e-2, 1.0)
 """Where the weights had to be computed in 16 bits: only a gross fault shows."""
 
-TRAINING = {"float32": 0.001, "float16": 0.01, "bfloat16": 0.01, "int8": 0.10, "nf4": 0.10}
+TRAINING = {"float32": 0.001, "float16": 0.01, "bfloat16": 0.01}
+TRAINING_QUANTISED = 0.10
 """Mean divergence from the trained model as a share of that between base and trained model; by what trained."""
 TRAINING_FLOOR = 1e-3
 """A mean divergence below this is not held against a product that carries the fine-tune."""
+LOST = 0.10
+"""Most of what training gained in loss that a product may lose, whatever its divergence is put down to."""
+LOSS_FLOOR = 0.05
+"""Nats by which a loss over some hundred tokens may differ by chance."""
 CARRIED = 0.7
 """Least share of the change that a product must carry: a coarse measure, for a fine-tune that was lost."""
 UNCERTAIN = 0.1
@@ -60,6 +65,12 @@ def file_gate(encoding: str, computed: str) -> Gate:
 def training_limit(computed: str, moved: float, quantised: float) -> float:
     """Of the mean divergence, where training in `computed` moved the base by `moved`.
 
-    `quantised`: how far the base that trained is from the one the product is made of.
+    `quantised`: how far the base that trained is from the one the product is made of. That difference is no fault of
+    the product, but it may be one of the choice to train so; `loss_limit` says when.
     """
-    return max(TRAINING_FLOOR, TRAINING[computed] * moved, 2 * quantised)
+    return max(TRAINING_FLOOR, TRAINING.get(computed, TRAINING_QUANTISED) * moved, 2 * quantised)
+
+
+def loss_limit(gained: float) -> float:
+    """Of the product's loss above the trained session's, nats, where training lowered the loss by `gained`."""
+    return max(LOSS_FLOOR, LOST * gained)

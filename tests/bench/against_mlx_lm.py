@@ -1,16 +1,21 @@
 """Speed and memory of a LoRA run on MLX beside `mlx_lm.lora`: same model, rows, rank, batch, modules, updates, type.
 
-    python tests/bench/against_mlx_lm.py ROWS.jsonl                                        (a small random model; a CPU)
+    python tests/bench/against_mlx_lm.py ROWS.jsonl                             (both random models, in turn; a CPU)
+    python tests/bench/against_mlx_lm.py ROWS.jsonl --model small               (one of them: small or wide)
     BENCH_PRECISION=bfloat16 python tests/bench/against_mlx_lm.py ROWS.jsonl --model Qwen/Qwen3-0.6B --rows 400  (a Mac)
 
 ROWS has question and answer, as GSM8K does, or prompt and completion. Each side runs in a process of its own, in turn,
 REPEATS times, for two passes over the rows; the second is measured, when both have compiled their shapes. Real tokens
-are those of the rows as each side renders them, without padding, by the seconds of the updates. Memory is the peak of
-MLX's allocator. mlx-lm's side is what `mlx_lm.lora --train -c CONFIG` does between reading its configuration and saving
+are those of the rows as each side renders them, without padding, by the seconds of the updates. Memory is counted the
+same way on both sides, up to the last update: on a CPU the peak resident size of the whole process, libraries included
+("resident MB"); on a GPU the peak of MLX's own arrays ("arrays MB"), without libraries and without buffers kept for
+reuse. mlx-lm's side is what `mlx_lm.lora --train -c CONFIG` does between reading its configuration and saving
 (`mlx_lm.lora.train_model`, with a callback that keeps the figures): all linear modules of all layers, prompts masked,
-AdamW with bias correction. The figure to quote is the ratio of the medians. The random model is a wide and shallow
-Llama of 1.5 million weights with the quickstart's tokenizer, so that attention is no larger a share than it usually is:
-in a narrow model, or beyond some thousand tokens, its cost hides what padding costs.
+AdamW with bias correction. The figure to quote is the ratio of the medians, with the model it was measured on.
+
+The random models are Llamas with the quickstart's tokenizer. "small" has hidden size 64 and 4 blocks: attention over
+long rows is a large share of it, which hides what padding costs. "wide" has 256 and 2: attention is a smaller share, as
+in most models. Neither stands for the other, so both are printed unless one is named.
 """
 
 import argparse
@@ -31,6 +36,8 @@ REPEATS = int(os.environ.get("BENCH_REPEATS", "3"))
 PRECISION = os.environ.get("BENCH_PRECISION", "float32")
 RANK, BATCH, LENGTH, RATE = 16, 8, 1024, 2e-4
 PASSES = 2
+RANDOM = {"small": (64, 192, 4), "wide": (256, 512, 2)}
+"""Hidden size, feed-forward size and blocks of the random models."""
 
 
 def ours(model: str, folder: Path, count: int) -> dict[str, float]:
@@ -46,13 +53,16 @@ def ours(model: str, folder: Path, count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as runs:
         environment = os.environ | {"LOCALTUNE_RUNS": runs}
         out = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+        (plan,) = Path(runs).glob("*/plan.json")
+        kind = json.loads(plan.read_text(encoding="utf-8"))["device"]["kind"]
     steps = [event for event in map(json.loads, out.splitlines()) if event["type"] == "step"]
     assert len(steps) == PASSES * count // BATCH
     taken = steps[count // BATCH :]
     tokens, seconds = (sum(step[key] for step in taken) for key in ("tokens", "seconds"))
     losses = [step["loss"] for step in taken]
     peak = max(step["peak_bytes"] for step in taken)
-    return {"tokens/s": tokens / seconds, "peak MB": peak / 1e6, "tokens": tokens, "loss": statistics.mean(losses)}
+    memory = {"resident MB" if kind == "cpu" else "arrays MB": peak / 1e6}
+    return {"tokens/s": tokens / seconds, **memory, "tokens": tokens, "loss": statistics.mean(losses)}
 
 
 def theirs(model: str, folder: Path, count: int) -> dict[str, float]:
@@ -71,13 +81,13 @@ def child(model: str, folder: Path, count: int) -> None:
     from mlx_lm.tuner.datasets import CacheDataset, load_dataset
 
     class Kept(TrainingCallback):  # type: ignore[misc]
-        """What is reported of every update."""
+        """What is reported of every update, with the memory at its end."""
 
         def __init__(self) -> None:
             self.reports: list[dict[str, float]] = []
 
         def on_train_loss_report(self, info: dict[str, float]) -> None:
-            self.reports.append(info)
+            self.reports.append(info | memory_peak())
 
     adamw = {"bias_correction": True, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0}
     config: dict[str, Any] = {
@@ -96,18 +106,28 @@ def child(model: str, folder: Path, count: int) -> None:
     taken = kept.reports[count // BATCH :]
     seconds = sum(1 / report["iterations_per_second"] for report in taken)
     losses = [report["train_loss"] for report in taken]
-    peak = max(report["peak_memory"] for report in taken) * 1000
-    print(
-        json.dumps({"tokens/s": tokens / seconds, "peak MB": peak, "tokens": tokens, "loss": statistics.mean(losses)})
-    )
+    memory = {name: max(report[name] for report in taken) for name in memory_peak()}
+    print(json.dumps({"tokens/s": tokens / seconds, **memory, "tokens": tokens, "loss": statistics.mean(losses)}))
 
 
-def small_model(folder: Path) -> str:
-    """Write the random model."""
+def memory_peak() -> dict[str, float]:
+    """The peak of this process so far, counted as localtune counts its own, under a name that says how."""
+    import resource
+
+    import mlx.core as mx
+
+    if mx.default_device().type == mx.DeviceType.gpu:
+        return {"arrays MB": mx.get_peak_memory() / 1e6}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"resident MB": (peak if sys.platform == "darwin" else peak * 1024) / 1e6}
+
+
+def random_model(name: str, folder: Path) -> str:
+    """Write the random model of that name."""
     import numpy as np
     from safetensors.numpy import save_file
 
-    hidden, inner, layers, heads, kv_heads, vocabulary = 256, 512, 2, 4, 2, 1280
+    (hidden, inner, layers), heads, kv_heads, vocabulary = RANDOM[name], 4, 2, 1280
     wide = hidden * kv_heads // heads
     shapes = {
         "self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (wide, hidden), "self_attn.v_proj": (wide, hidden),
@@ -134,7 +154,7 @@ def small_model(folder: Path) -> str:
     return str(folder)
 
 
-def prepared(model: str | None, rows: Path, count: int, folder: Path) -> str:
+def prepared(model: str, rows: Path, count: int, folder: Path) -> str:
     """Write the first `count` rows as both sides read them, and the model in the type of both where it is another."""
     lines = rows.read_text(encoding="utf-8").splitlines()[:count]
     assert len(lines) == count, f"{rows} has {len(lines)} rows"
@@ -146,8 +166,8 @@ def prepared(model: str | None, rows: Path, count: int, folder: Path) -> str:
                 "completion": row.get("answer") or row["completion"],
             }
             file.write(json.dumps(pair) + "\n")
-    if model is None:
-        return small_model(folder / "model")
+    if model in RANDOM:
+        return random_model(model, folder / "model")
     if PRECISION != "float32":
         return model
     command = [sys.executable, "-m", "mlx_lm", "convert", "--hf-path", model, "--dtype", "float32"]
@@ -156,27 +176,34 @@ def prepared(model: str | None, rows: Path, count: int, folder: Path) -> str:
     return target
 
 
+def compare(model: str, rows: Path, count: int) -> None:
+    """Print each side's figures for one model and their ratios."""
+    figures: dict[str, list[dict[str, float]]] = {"localtune": [], "mlx-lm": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ready = prepared(model, rows, count, folder)
+        for _ in range(REPEATS):
+            figures["localtune"].append(ours(ready, folder, count))
+            figures["mlx-lm"].append(theirs(ready, folder, count))
+    print(f"{model}, {PRECISION}, {count} rows")
+    for key in figures["localtune"][0]:
+        mine, other = (statistics.median(run[key] for run in figures[side]) for side in ("localtune", "mlx-lm"))
+        print(f"{key:<12}localtune {mine:>10,.5g}   mlx-lm {other:>10,.5g}   ratio {mine / other:.3f}", flush=True)
+
+
 def main() -> None:
-    """Print each side's figures and the ratios."""
+    """Compare on the models asked for."""
     arguments = argparse.ArgumentParser()
     arguments.add_argument("data", type=Path)
-    arguments.add_argument("--model")
+    arguments.add_argument("--model", help="small, wide, a folder or a hub id; default: small, then wide")
     arguments.add_argument("--rows", type=int, default=64)
     arguments.add_argument("--child", action="store_true")
     given = arguments.parse_args()
     if given.child:
         child(given.model, given.data, given.rows)
         return
-    figures: dict[str, list[dict[str, float]]] = {"localtune": [], "mlx-lm": []}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        model = prepared(given.model, given.data, given.rows, folder)
-        for _ in range(REPEATS):
-            figures["localtune"].append(ours(model, folder, given.rows))
-            figures["mlx-lm"].append(theirs(model, folder, given.rows))
-    for key in ("tokens/s", "peak MB", "tokens", "loss"):
-        mine, other = (statistics.median(run[key] for run in figures[side]) for side in ("localtune", "mlx-lm"))
-        print(f"{key:<9} localtune {mine:>10,.5g}   mlx-lm {other:>10,.5g}   ratio {mine / other:.3f}")
+    for model in [given.model] if given.model else RANDOM:
+        compare(model, given.data, given.rows)
 
 
 if __name__ == "__main__":

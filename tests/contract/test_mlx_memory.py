@@ -1,5 +1,6 @@
 """What MLX keeps in memory: all logits never, activations as asked, nothing once a session has ended."""
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 
 from localtune.adapter import Full, Lora, Trainable
-from localtune.backend import Backend, MemorySpec, Session
+from localtune.backend import Backend, MemorySpec, Precision, Sampling, Session, Storage
 from localtune.batch import Batch, Segment
-from localtune.errors import ResourceError
+from localtune.errors import InputError, ResourceError
 from localtune.targets import targets
 from tests.contract.conftest import (
     FAMILIES,
@@ -192,3 +193,40 @@ def test_a_biased_model_is_trained_with_its_biases(backend: Backend, tmp_path: P
             session.train_step([BATCH], step=0, lr=1e-2)
             said.append(session.logits(list(range(3, 20)), range(17)))
     assert np.max(np.abs(said[1] - said[0])) <= 1e-4
+
+
+@pytest.mark.parametrize("storage", ["affine4", "mxfp4"])
+def test_a_base_that_is_quantised_never_lies_in_memory_whole(
+    backend: Backend, tmp_path: Path, storage: Storage
+) -> None:
+    shape = {"hidden_size": 128, "intermediate_size": 384, "num_key_value_heads": 4, "num_hidden_layers": 12}
+    files = files_of(make_model(("LlamaForCausalLM", shape), tmp_path / "deep"))
+    peaks = []
+    for precision in (Precision("float32", "float32"), Precision(storage, "float32")):
+        with open_on(backend, files, precision=precision):
+            pass
+        gc.collect()
+
+        def opened(precision: Precision = precision) -> None:
+            with open_on(backend, files, precision=precision):
+                pass
+
+        peaks.append(peak_of(opened))
+        gc.collect()
+    assert peaks[0] > files.size
+    assert peaks[1] < 0.7 * files.size
+
+
+def test_a_text_beyond_an_ignored_window_is_refused_and_an_answer_ends_there(backend: Backend, models: Models) -> None:
+    files = models("gemma2")
+    assert files.config.sliding_window == 6
+    text = segment(7, 1).tokens.tolist()
+    with open_on(backend, files, objective=None, optimizer=None) as session:
+        for ask in (
+            lambda: session.logits(text, [0]),
+            lambda: session.score(rows_of([segment(7, 1)])),
+            lambda: list(session.generate([text], Sampling((), 1))),
+        ):
+            with pytest.raises(InputError, match="sliding window of 6"):
+                ask()
+        assert len(list(session.generate([text[:4]], Sampling((), 10)))) == 2

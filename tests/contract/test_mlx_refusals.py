@@ -203,3 +203,26 @@ def test_every_family_that_mlx_takes_is_compared_with_pytorch(models: Models) ->
     from localtune_mlx.families import FAMILIES as KNOWN
 
     assert {models(family).config.model_type for family in (*PARITY, *MORE)} == set(KNOWN)
+
+
+ODD: dict[str, tuple[str, dict[str, Any]]] = {
+    "rotary share": ("llama", {"partial_rotary_factor": "x"}),
+    "pattern": ("gemma3", {"layer_types": None, "sliding_window_pattern": "a"}),
+    "pattern beyond the layers": ("gemma3", {"layer_types": None, "sliding_window_pattern": 6}),
+    "kinds": ("gemma3", {"layer_types": [["a"], ["b"]]}),
+    "no factor": ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 300.0}}),
+}
+
+
+@pytest.mark.parametrize("case", ODD.values(), ids=ODD.keys())
+def test_values_that_make_no_sense_are_refused_as_the_models(
+    backend: Backend, models: Models, tmp_path: Path, case: tuple[str, dict[str, Any]]
+) -> None:
+    family, changes = case
+    found = backend.supports(with_config(models(family), tmp_path / "odd", changes), settings(max_tokens=6))
+    assert {refusal.setting for refusal in found} == {"model"}
+
+
+def test_what_is_refused_is_mended_by_the_flag_that_wins(backend: Backend, models: Models, tmp_path: Path) -> None:
+    (found,) = backend.supports(with_config(models("llama"), tmp_path / "gelu", {"hidden_act": "gelu"}), settings())
+    assert found.fix == "--backend torch"

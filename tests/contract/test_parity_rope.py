@@ -79,6 +79,7 @@ SCALINGS: dict[str, dict[str, Any]] = {
     "yarn-mscale": {"factor": 4.0, **ORIGINAL, "mscale": 0.7, "mscale_all_dim": 1.0},
     "yarn-half-mscale": {"factor": 4.0, **ORIGINAL, "mscale": 0.7},
     "yarn-without-original": {"factor": 4.0},
+    "llama3-without-original": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
 }
 
 

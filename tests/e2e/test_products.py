@@ -17,6 +17,7 @@ from localtune.events import Product, Proof, Replies
 from localtune.export.read import read_gguf
 from localtune.fuse import Fused, fuse
 from localtune.job import read_job
+from localtune.model import resolve
 from localtune.products import fused as fusing
 from localtune.products import making, set_aside
 from localtune.products.gguf import export_run
@@ -290,6 +291,84 @@ def test_a_base_that_was_changed_since_is_refused_before_anything_is_written(run
     with pytest.raises(InputError, match="not those this run began with"):
         returned(fusing.fused(job))
     assert not other.fused.exists()
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quickstart's model as mlx_lm.convert -q leaves it."""
+    pytest.importorskip("mlx_lm")
+    from tests.contract.test_mlx_quantised import converted
+
+    folder = tmp_path_factory.mktemp("mlx") / "q4"
+    converted(resolve(str(MODEL), MODEL, offline=True), folder, group_size=64, bits=4, mode="affine")
+    for path in MODEL.iterdir():
+        if not (folder / path.name).exists() and path.suffix != ".safetensors":
+            shutil.copyfile(path, folder / path.name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def on_quantised(quantised: Path, command: Command, runs: Path) -> tuple[Run, str]:
+    """A run on that base, and what its end named to be typed."""
+    arguments = [word if word != str(MODEL) else str(quantised) for word in short(runs.parent / "data", steps=2)]
+    done = command("run", *arguments, "--backend", "mlx", "--name", "few-bits", "--set", "watch.samples=[]")
+    assert done.code == 0, done.err
+    (folder,) = runs.glob("few-bits-*")
+    return Run(folder), done.err.splitlines()[-1]
+
+
+def test_a_run_on_a_quantised_base_names_what_can_be_made_of_it(
+    on_quantised: tuple[Run, str], command: Command
+) -> None:
+    run, named = on_quantised
+    assert named == f"next: localtune chat {run.name} --compare   or   localtune export {run.name} --mlx-lm"
+    copied = command("export", run.name, "--mlx-lm")
+    assert copied.code == 0, copied.err
+
+
+@pytest.mark.parametrize("verb", ["fuse", "export"])
+def test_an_adapter_is_not_fused_into_a_quantised_base(
+    on_quantised: tuple[Run, str], command: Command, verb: str
+) -> None:
+    run, _ = on_quantised
+    refused = command(verb, run.name)
+    assert refused.code == 2
+    assert refused.err.startswith("error[fuse.quantized]")  # nothing was computed before
+    assert "most of a small change" in refused.err
+    assert f"localtune chat {run.name}" in refused.err
+    assert not run.fused.exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--no-proof",)])
+def test_a_quantised_folder_is_refused_before_anything_is_computed(
+    quantised: Path, command: Command, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    refused = command("export", quantised, "-o", tmp_path / "out", *more)
+    assert refused.code == 2
+    assert refused.err.startswith("error[fuse.quantized]")
+    assert "original 16-bit model" in refused.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_a_quantised_base_is_refused_at_the_plan_and_the_backends_are_explained(
+    quantised: Path, command: Command, runs: Path
+) -> None:
+    arguments = [word if word != str(MODEL) else str(quantised) for word in short(runs.parent / "data")]
+    asked = ["plan", *arguments, "--backend", "mlx", "--set", "export.gguf=[Q8_0]"]
+    refused = command(*asked)
+    assert refused.code == 2
+    assert "gguf.quantised" in refused.err
+    assert "fix: --set export.gguf=[]" in refused.err
+    assert command(*asked, "--set", "export.gguf=[]").code == 0
+    explained = command(*asked, "--explain-backends")
+    assert (explained.code, explained.err) == (refused.code, refused.err)
+    assert "\nmlx " in explained.out
+    assert "refuses model: the checkpoint is already quantised (mlx)" in explained.out
+    assert max(map(len, explained.out.splitlines())) <= 80
+    told = command(*asked, "--explain-backends", "--json")
+    assert (told.code, told.err) == (refused.code, refused.err)
+    assert {entry["name"] for entry in told.json()["backends"]} == {"torch", "mlx"}
+    assert command(*asked, "--set", "export.gguf=[]", "--explain-backends").code == 0
 
 
 @pytest.mark.parametrize(

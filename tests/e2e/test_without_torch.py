@@ -129,6 +129,15 @@ def test_the_run_and_its_file_answer(python: Python, run: Run, who: str) -> None
     assert said.out.strip()
 
 
+def test_a_folder_is_exported_and_proven_by_the_backend_that_is_there(python: Python, tmp_path: Path) -> None:
+    done = python("-m", "localtune", "export", QUICKSTART / "model", "--gguf", "F16", "-o", tmp_path, "--json")
+    assert done.code == 0, done.err
+    events = [json.loads(line) for line in done.out.splitlines()]
+    assert [event["code"] for event in events if event["type"] == "warn" and event["code"].startswith("proof.")] == []
+    (proof,) = (event for event in events if event["type"] == "proof")
+    assert {check["name"]: check["passed"] for check in proof["checks"]}["file"] is True
+
+
 def test_the_adapter_is_copied_for_mlx_lm_and_read_by_it(python: Python, run: Run) -> None:
     copied = python("-m", "localtune", "export", run.name, "--mlx-lm")
     assert copied.code == 0, copied.err

@@ -59,11 +59,11 @@ def test_dora_over_a_quantised_base_computes_in_float32() -> None:
     assert defaults.precision(dora("lora"), big_model(), MLX).compute == "bfloat16"
 
 
-def test_a_quantiser_named_for_a_base_that_is_quantised_already_is_refused() -> None:
-    (found,) = defaults.conflicts(recipe(method="qlora", quantize="mxfp4"), _quantised(), MLX)
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_a_quantiser_named_for_a_base_that_is_quantised_already_is_refused(method: str) -> None:
+    (found,) = defaults.conflicts(recipe(method=method, quantize="mxfp4"), _quantised(), MLX)
     assert (found.setting, found.fix) == ("train.quantize", "--set train.quantize=auto")
-    assert defaults.conflicts(recipe(method="qlora"), _quantised(), MLX) == []
-    assert defaults.conflicts(recipe(method="qlora", quantize="mxfp4"), big_model(), MLX) == []
+    assert defaults.conflicts(recipe(method=method), _quantised(), MLX) == []
 
 
 def test_metal_never_gives_more_than_four_fifths() -> None:
@@ -75,6 +75,17 @@ def test_metal_never_gives_more_than_four_fifths() -> None:
     assert found.setting == "train.memory_limit"
     assert "7.00 GB is above 6.40 GB" in found.reason
     assert defaults.conflicts(recipe(memory_limit="7GB"), big_model(), TORCH) == []
+
+
+@pytest.mark.parametrize("device", [TORCH, MLX], ids=lambda device: device.backend)
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_quantiser_that_nothing_would_use_is_refused_not_ignored(device: Device, method: str) -> None:
+    (refusal,) = defaults.conflicts(recipe(method=method, quantize="affine4"), big_model(), device)
+    assert refusal.setting == "train.quantize"
+    assert refusal.reason.startswith(f"{method} stores its base unquantised")
+    assert refusal.fix == "--set train.method=qlora   or   --set train.quantize=auto"
+    assert defaults.conflicts(recipe(method=method), big_model(), device) == []
+    assert defaults.conflicts(recipe(method="qlora", quantize="affine4"), big_model(), device) == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Bytes per weight are those that MLX takes; optimizer state and attention as they are kept."""
 
+import gc
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localtune.adapter import Full, Lora
+from localtune.adapter import Full, Lora, Nothing
 from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, load_backend
 from localtune.batch import Segment, collate
 from localtune.memory import Item, Load, memory_items, share, state_size, trainable_count, trained_shapes
-from localtune.model import resolve
+from localtune.model import ModelFiles, TensorInfo, resolve
 from localtune.objectives import SFT
 from tests.command import MODEL
 from tests.unit.shapes import GB, HIDDEN, LAYERS, VOCABULARY, WIDE, big_model
@@ -46,8 +47,54 @@ def test_only_matrices_inside_the_blocks_are_quantised() -> None:
     assert "0.562 bytes (affine4)" in _items("affine4")["base weights"].why
 
 
-def test_a_quantised_checkpoint_takes_what_its_files_do() -> None:
-    assert _items("checkpoint")["base weights"].size == big_model().size
+def test_a_quantised_checkpoint_takes_its_packed_words_and_floats_of_the_compute_type() -> None:
+    """All quantised, embedding and head left out, and a mixture: what MLX holds after opening, to the byte."""
+    count = VOCABULARY * HIDDEN + 4
+    tensors = [
+        TensorInfo("model.layers.0.x.q_proj.weight", (64, 16), "U32", 4096, "model.safetensors"),
+        TensorInfo("model.layers.0.x.q_proj.scales", (1, 4), "BF16", 8, "model.safetensors"),
+        TensorInfo("model.layers.0.x.k_proj.scales", (1, 8), "U8", 8, "model.safetensors"),
+        TensorInfo("model.embed_tokens.weight", (VOCABULARY, HIDDEN), "F16", 2 * VOCABULARY * HIDDEN, "a.safetensors"),
+    ]
+    model = replace(big_model(), tensors=tuple(tensors))
+    for compute, each in (("float32", 4), ("bfloat16", 2)):
+        items = memory_items(model, Lora(16, 32), Precision("checkpoint", compute), CPU, LOAD)  # type: ignore[arg-type]
+        (base,) = [item for item in items if item.name == "base weights"]
+        assert base.size == 4096 + 8 + each * count
+        assert f"{count:,} scales and weights x {each} bytes" in base.why
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kept", [(), ("embed_tokens", "v_proj")], ids=["all quantised", "some kept"])
+def test_an_open_quantised_checkpoint_takes_what_is_planned(
+    tmp_path: Path, compute: Any, kept: tuple[str, ...]
+) -> None:
+    mx = pytest.importorskip("mlx.core")
+    model, precision = _quantised_in_its_files(tmp_path, kept), Precision("checkpoint", compute)
+    (planned,) = (
+        item.size for item in memory_items(model, Nothing(), precision, CPU, LOAD) if item.name == "base weights"
+    )
+    gc.collect()
+    before = mx.get_active_memory()
+    opened = load_backend("mlx").open(
+        model, Nothing(), None, precision=precision, objective=None, optimizer=None, memory=MemorySpec(0, "none", 64),
+        seed=0,
+    )  # fmt: skip
+    with opened:
+        assert (mx.get_active_memory() - before) / planned == pytest.approx(1, abs=0.02)
+
+
+def _quantised_in_its_files(folder: Path, kept: tuple[str, ...]) -> ModelFiles:
+    """The quickstart's model as `mlx_lm.convert -q` writes it, without quantising the modules `kept`."""
+    from mlx_lm.utils import load_model, quantize_model, save_config, save_model
+
+    def chosen(name: str, module: Any, *_: Any) -> bool:
+        return hasattr(module, "to_quantized") and name.rpartition(".")[2] not in kept
+
+    model, config = quantize_model(*load_model(MODEL), group_size=64, bits=4, quant_predicate=chosen)
+    save_model(folder, model)
+    save_config(config, folder / "config.json")
+    return resolve(str(folder), Path())
 
 
 def test_the_state_is_that_of_the_optimizer() -> None:
@@ -87,6 +134,30 @@ def test_the_libraries_are_those_of_backend_and_device() -> None:
     assert "MLX" in _items("bfloat16")["libraries"].why
     assert "not measured" in _items("bfloat16", device=replace(CPU, kind="metal"))["libraries"].why
     assert _items("bfloat16", device=replace(CPU, backend="torch"))["libraries"].size == 500 * 10**6
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 4, 8])
+def test_the_loss_on_mlx_takes_what_is_planned_in_one_chunk_or_many(chunks: int) -> None:
+    """MLX prepares the next chunks while one is computed; how far it gets is up to the machine, how far at most not."""
+    mx = pytest.importorskip("mlx.core")
+    from localtune_mlx.loss import target_logprobs
+
+    tokens, vocabulary, hidden = 256, 16_000, 64
+    model = replace(big_model(), config=replace(big_model().config, vocabulary=vocabulary))
+    load = Load(1, tokens, tokens // chunks, True)
+    items = memory_items(model, Lora(16, 32), Precision("float32", "float32"), CPU, load)
+    (planned,) = [item.size for item in items if item.name == "loss"]
+    weight, states = mx.random.normal((vocabulary, hidden)), mx.random.normal((tokens, hidden))
+    mx.eval(weight, states)
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+
+    def total(hidden: Any) -> Any:
+        ids = mx.arange(tokens)
+        return target_logprobs(lambda states: states @ weight.T, hidden, ids, load.loss_chunk).sum()
+
+    mx.eval(mx.grad(total)(states))
+    assert 0.25 < (mx.get_peak_memory() - before) / planned < 1.1
 
 
 @pytest.mark.parametrize("checkpointing", ["none", "blocks"])

@@ -69,8 +69,8 @@ def test_soft_capped_scores_are_written_out_on_both_sides() -> None:
 def test_what_a_backend_that_is_not_here_would_refuse_is_said_to_be_unknown() -> None:
     asked = recipe()
     lines = list(portability_lines(asked, big_model(), _sides(asked, TORCH, GONE)))
-    (line,) = [line for line in lines if line.startswith("mlx")]
-    assert "cannot be used here, so what it refuses is not known" in line
+    assert sum(line.startswith("mlx") for line in lines) == 1
+    assert "cannot be used here, so what it refuses is not known" in " ".join(" ".join(lines).split())
     assert any("fix: " in line and "mlx" in line for line in lines)
     found = comparison(asked, big_model(), _sides(asked, TORCH, GONE))
     assert [entry["usable"] for entry in found["backends"]] == [True, False]
@@ -89,9 +89,27 @@ def test_every_refusal_stands_with_its_fix() -> None:
     assert text.count("refuses nothing of this recipe") == 1
 
 
-def test_no_line_is_wider_than_a_wide_terminal() -> None:
+def test_no_line_is_wider_than_a_terminal_and_what_goes_on_stands_beneath_its_text() -> None:
+    reason = "mlx-lm ignores this model's sliding window of 4,096 tokens, so longer texts would differ"
+    refusals = (Refusal("data.max_tokens", reason, "--set data.max_tokens=4096   or   name another model with -m"),)
     for asked in (recipe(method="qlora"), recipe(optimizer="adafactor")):
-        assert max(map(len, portability_lines(asked, big_model(), _sides(asked, TORCH, MLX)))) <= 130
+        torch, mlx, gone = _sides(asked, TORCH, MLX, GONE)
+        lines = list(portability_lines(asked, big_model(), [torch, replace(mlx, refusals=refusals), gone]))
+        assert max(map(len, lines)) <= 80
+        whole = " ".join(" ".join(lines).split())
+        assert f"refuses data.max_tokens: {reason}" in whole
+        assert "NF4: 4 bits on the quantiles of a normal distribution, a scale per 64 weights" in whole or (
+            asked.train.method != "qlora"
+        )
+        at = next(i for i, line in enumerate(lines) if line.startswith("           refuses data.max_tokens"))
+        assert lines[at + 1].startswith(" " * 19 + "of 4,096 tokens")
+
+
+def test_a_word_longer_than_a_line_is_never_broken() -> None:
+    path = "/".join(["folder"] * 20)
+    asked = recipe()
+    lines = list(portability_lines(asked, big_model(), _sides(asked, replace(GONE, reason=f"no {path}"))))
+    assert any(path in line for line in lines)
 
 
 def test_true_probes_answer_for_the_quickstart(localtune: Command) -> None:

@@ -172,6 +172,38 @@ def test_a_window_that_is_switched_off_is_none() -> None:
     assert config(sliding_window=128, layer_types=["sliding_attention"]).sliding_window == 128
 
 
+def test_smollm3_states_a_window_that_is_off_until_it_is_switched_on() -> None:
+    assert config(sliding_window=128, model_type="smollm3").sliding_window is None
+    assert config(sliding_window=128, model_type="smollm3", use_sliding_window=True).sliding_window == 128
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text", "cohere2"])
+def test_a_window_of_null_is_none_where_a_silent_file_has_one(family: str) -> None:
+    assert config(model_type=family).sliding_window == 4096
+    assert config(model_type=family, sliding_window=None).sliding_window is None
+
+
+@pytest.mark.parametrize("changes", [{}, {"use_sliding_window": True}], ids=["silent", "switched on"])
+def test_a_silent_file_has_the_window_of_the_family_in_transformers(changes: dict[str, Any]) -> None:
+    classes = pytest.importorskip("transformers.models.auto.configuration_auto").CONFIG_MAPPING
+    names = pytest.importorskip("transformers.models.auto.modeling_auto").MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    expected, found = {}, {}
+    others = {"moshi", "modernbert-decoder"}  # a window over sound; one that is stated as local_attention
+    for family in sorted(set(classes) & set(names) - others):
+        with suppress(Exception):  # a class that cannot be made from nothing has no defaults
+            expected[family] = _window_in_transformers(classes[family](**changes))
+            found[family] = config(EMBEDDING, tie_word_embeddings=True, model_type=family, **changes).sliding_window
+    assert {"mistral", "gemma2", "gemma3_text", "phi3", "qwen2", "starcoder2", "cohere2"} <= set(found)
+    assert found == expected
+
+
+def _window_in_transformers(made: Any) -> int | None:
+    """What a configuration gives its sliding layers; None where it has none."""
+    slides = getattr(made, "use_sliding_window", None) is not False
+    kinds = getattr(made, "layer_types", None)
+    return getattr(made, "sliding_window", None) if slides and (not kinds or "sliding_attention" in kinds) else None
+
+
 def test_the_dtype_is_stated_under_either_name_or_that_of_most_bytes() -> None:
     assert config(torch_dtype="bfloat16").dtype == "bfloat16"
     assert config(dtype="torch.float16").dtype == "float16"

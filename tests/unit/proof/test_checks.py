@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from localtune.batch import Floats, Ints, Segment
+from localtune.batch import Floats, Ints
 from localtune.data.conversations import Message
 from localtune.data.render import Renderer
 from localtune.data.tokenizer import Tokenizer
 from localtune.distribution import Distributions, together
-from localtune.places import places_in
+from localtune.places import Places
 from localtune.proof import Proof, checks
 from localtune.reference import Prompt, Reference
 from tests.command import MODEL
@@ -35,11 +35,13 @@ def _said(shift: float = 0.0, noise: float = 0.0, positions: int = 200) -> Distr
 
 
 def _reference(computed: str = "float32", **said: Distributions) -> Reference:
-    segment = Segment(np.arange(201, dtype=np.int32), np.ones(201, np.float32), 1)
+    count = len(next(iter(said.values())).ids)
+    row, at = np.zeros(count, np.int32), np.arange(count, dtype=np.int32)
+    places = Places((np.arange(count + 1, dtype=np.int32),), row, at, np.ones(count, np.int32))
     prompts = tuple(Prompt("x", np.array([5, 6], np.int32)) for _ in range(3))
     answers = {"tuned": tuple(np.array([7, 8, 2], np.int32) for _ in range(3))}
     kinds = {who: computed for who in said}
-    return Reference(places_in([segment], 1024), prompts, STOPS, "validation", said, answers, kinds)
+    return Reference(places, prompts, STOPS, "validation", said, answers, kinds)
 
 
 def _training(heard: Distributions, computed: str = "float32", **more: Distributions) -> checks.Check:
@@ -64,6 +66,18 @@ def test_a_small_fine_tune_that_was_lost_fails_however_close_the_base_is(compute
     assert lost.figures["mean"] < 1e-3
     assert lost.passed is False
     assert checks.training(reference, small).passed is True
+
+
+def test_a_product_worse_than_what_was_trained_fails_though_its_base_is_another_one() -> None:
+    base, tuned = _said(), _said(2.0)
+    poor = replace(base, following=base.following - 3)  # a base in so few bits that it knows less
+    reference = _reference("affine2", base=poor, tuned=tuned, original=_said(-3.0), expected=tuned)
+    worse = replace(tuned, following=tuned.following - 1)
+    lost = checks.training(reference, worse)
+    assert lost.figures["mean"] < lost.figures["limit"]
+    assert lost.passed is False
+    assert "train.quantize" in lost.look
+    assert checks.training(reference, tuned).passed is not False
 
 
 def _fusion(heard: Distributions, moved: float = 1.0, *, rounded: bool = True) -> bool | None:

@@ -17,7 +17,7 @@ from localtune.memory import readable
 from localtune.recipe import load
 from localtune.runs.files import folder_size, read_json
 from localtune.runs.folder import ALIVE, Run
-from localtune.runs.lock import owned
+from localtune.runs.lock import PRODUCTS, SUPERVISOR, WORKER, RunLock, owned
 from localtune.runs.store import all_runs, find_run, root
 
 
@@ -108,6 +108,9 @@ def rm(name: str, yes: bool) -> None:
     run = find_run(name)
     if run.status().state in ALIVE:
         raise InputError(owned(run.folder, "a process"))
+    for lock in (SUPERVISOR, WORKER, PRODUCTS):
+        with RunLock(run.folder, lock):  # raises while somebody trains, or makes something of it
+            pass
     if run.folder.parent.resolve() != root().resolve():
         fix = f"LOCALTUNE_RUNS={run.folder.parent} localtune runs rm {run.name}"
         raise InputError(Problem("run.elsewhere", "this folder is not among the runs", where=str(run.folder), fix=fix))

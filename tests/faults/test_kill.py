@@ -11,6 +11,7 @@ import pytest
 from localtune.events import Evaluation, Event, Step
 from localtune.runs.files import sha256
 from localtune.runs.folder import Run
+from localtune.runs.lock import WORKER, RunLock
 from tests.command import Command, short, wait_until
 
 STEPS = 14
@@ -98,12 +99,19 @@ def test_a_worker_that_lost_its_supervisor_saves_ends_and_is_resumed(
     run = _only(localtune)
     wait_until(lambda: run.status().step >= 1)
     os.kill(run.status().supervisor.pid, signal.SIGKILL)  # type: ignore[union-attr]
-    assert localtune("runs", "rm", run.name, "--yes").code == 2
     wait_until(lambda: run.status().state == "crashed")
     result = localtune("run", "--resume", "last")
     assert result.code == 0, result.err
     assert _figures(run) == _figures(whole)
     assert _weights(run) == _weights(whole)
+
+
+def test_a_run_whose_worker_still_lives_is_not_removed(localtune: Command, tmp_path: Path) -> None:
+    assert localtune("run", *short(tmp_path, steps=1)).code == 0
+    run = _only(localtune)
+    with RunLock(run.folder, WORKER):
+        assert localtune("runs", "rm", run.name, "--yes").code == 2
+    assert localtune("runs", "rm", run.name, "--yes").code == 0
 
 
 def test_another_seed_is_another_run(localtune: Command, tmp_path: Path, whole: Run) -> None:

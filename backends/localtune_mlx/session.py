@@ -58,7 +58,6 @@ class MlxSession:
         optimizer_spec: OptimizerSpec | None,
         memory: MemorySpec,
         seed: int,
-        compiled: bool | None = None,
     ) -> None:
         self.model = model
         self.closing = ExitStack()
@@ -68,7 +67,7 @@ class MlxSession:
         self._compute = DTYPES[precision.compute]
         self._room = room(files.config, cached_bytes(precision), memory.limit)
         self._objective, self._spec, self._memory, self._seed = objective, optimizer_spec, memory, seed
-        self._compiled = on_gpu() if compiled is None else compiled
+        self._compiled = on_gpu()
         self._layout = packing.layout_of(files)
         self._head = loss.own_head(model)
         self.trained: Arrays = {name: module[key].astype(mx.float32) for name, (module, key) in places.items()}

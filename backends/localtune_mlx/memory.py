@@ -5,7 +5,6 @@ bounded beside it and not in it. CPU: the peak resident size of the process over
 never falls; a run has a process of its own.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,7 @@ import mlx.core as mx
 import psutil
 
 from localtune.errors import Problem, ResourceError
+from localtune.resident import resident_peak
 from localtune_mlx.device import on_gpu
 
 SMALLER = "--set train.rows=1, then --set train.checkpointing=blocks, then a smaller data.max_tokens"
@@ -31,12 +31,7 @@ def peak_bytes() -> int:
     """The peak so far."""
     if on_gpu():
         return int(mx.get_peak_memory())
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return resident_peak()
 
 
 @contextmanager

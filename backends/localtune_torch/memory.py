@@ -9,7 +9,6 @@ CPU: the peak resident size of the process over its lifetime (ru_maxrss), librar
 holds whatever came before the session; a run has a process of its own.
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +16,7 @@ import psutil
 import torch
 
 from localtune.errors import Problem, ResourceError
+from localtune.resident import resident_peak
 
 SMALLER = "--set train.rows=1, then --set train.checkpointing=blocks, then a smaller data.max_tokens"
 
@@ -32,12 +32,7 @@ def peak_bytes(device: torch.device) -> int:
     """The peak so far."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return resident_peak()
 
 
 @contextmanager

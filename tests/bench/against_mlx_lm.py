@@ -112,14 +112,13 @@ def child(model: str, folder: Path, count: int) -> None:
 
 def memory_peak() -> dict[str, float]:
     """The peak of this process so far, counted as localtune counts its own, under a name that says how."""
-    import resource
-
     import mlx.core as mx
+
+    from localtune.resident import resident_peak
 
     if mx.default_device().type == mx.DeviceType.gpu:
         return {"arrays MB": mx.get_peak_memory() / 1e6}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"resident MB": (peak if sys.platform == "darwin" else peak * 1024) / 1e6}
+    return {"resident MB": resident_peak() / 1e6}
 
 
 def random_model(name: str, folder: Path) -> str:

@@ -8,7 +8,7 @@ alpha / rank (rsLoRA, Kalajdzievski 2023: alpha / sqrt(rank)). On disk: `adapter
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,19 @@ class Update:
     b: str
     magnitude: str | None
     """DoRA's."""
+
+
+def adapted_names(names: Iterable[str], lora: Lora) -> list[str]:
+    """Which of the linear modules called `names` get an adapter. Raises `InputError` if `lora` names none of them."""
+    there = list(names)
+    chosen = [n for n in there if any(n == target or n.endswith(f".{target}") for target in lora.targets)]
+    if not chosen:
+        lasts = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in there}))
+        what = f"the model has none of the modules {', '.join(lora.targets)}"
+        raise InputError(
+            Problem("lora.targets", what, evidence=f"it has: {lasts}", fix=f"--set lora.targets=[{lasts}]")
+        )
+    return chosen
 
 
 def initial_a(seed: int, module: str, rank: int, inputs: int) -> Floats:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from localtune.adapter import WEIGHTS_FILE, Lora, read_peft_config
+from localtune.adapter import WEIGHTS_FILE, Lora, Nothing, Trainable, read_peft_config
 from localtune.errors import InputError, Problem
 
 MODEL_FILE = "model.safetensors"
@@ -65,3 +65,17 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` readable by people and by all users (mode 0644)."""
     path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
     path.chmod(0o644)
+
+
+def adapter_of(trainable: Trainable, start: Path | None) -> Lora | None:
+    """The adapter that a session has: what trains, or the one in `start` that only answers.
+
+    Raises `InputError` where `start` holds another adapter than is to be trained.
+    """
+    if isinstance(trainable, Nothing):
+        return read_peft_config(start) if start is not None else None
+    if not isinstance(trainable, Lora):
+        return None
+    if start is not None:
+        same_adapter(trainable, start)
+    return trainable

@@ -8,11 +8,11 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
-from localtune.adapter import Full, Lora, Nothing, Trainable, read_peft_config
+from localtune.adapter import Full, Nothing, Trainable
 from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, Refusal, Settings
 from localtune.model import ModelFiles
 from localtune.objectives import Objective
-from localtune.saved import same_adapter
+from localtune.saved import adapter_of
 from localtune_mlx import device, loading, refusals
 from localtune_mlx.lora import Adapter, Place
 from localtune_mlx.memory import memory_or_error, reset_peak, within
@@ -50,7 +50,7 @@ class MlxBackend:
         """
         _without_a_compiler()
         reset_peak()
-        lora = _adapter(trainable, start)
+        lora = adapter_of(trainable, start)
         with ExitStack() as closing:
             closing.enter_context(within(memory.limit))
             with memory_or_error("loading the model"):
@@ -81,16 +81,6 @@ def _without_a_compiler() -> None:
     """On a processor MLX compiles with the system's C++ compiler; where there is none, it must not try."""
     if not device.on_gpu() and shutil.which("g++") is None:
         mx.disable_compile()
-
-
-def _adapter(trainable: Trainable, start: Path | None) -> Lora | None:
-    if isinstance(trainable, Nothing):
-        return read_peft_config(start) if start is not None else None
-    if not isinstance(trainable, Lora):
-        return None
-    if start is not None:
-        same_adapter(trainable, start)
-    return trainable
 
 
 def _all(model: Any) -> dict[str, Place]:

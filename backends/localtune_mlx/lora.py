@@ -10,8 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from localtune.adapter import PREFIX, Lora, initial_a
-from localtune.errors import InputError, Problem
+from localtune.adapter import PREFIX, Lora, adapted_names, initial_a
 from localtune_mlx.loading import linear_layers, replace
 
 Place = tuple[Any, str]
@@ -65,7 +64,8 @@ class Adapter:
     def __init__(self, model: Any, lora: Lora, seed: int) -> None:
         """Put a layer beside each that `lora` names; never the head. Raises `InputError` if it names none."""
         self.lora = lora
-        self.layers = {name: LoraLinear(layer, name, lora, seed) for name, layer in _chosen(model, lora).items()}
+        linear = linear_layers(model)
+        self.layers = {name: LoraLinear(linear[name], name, lora, seed) for name in adapted_names(linear, lora)}
         for name, layer in self.layers.items():
             replace(model, name, layer)
 
@@ -104,15 +104,3 @@ def dense(layer: nn.Module) -> mx.array:
     parts = (layer.weight, layer.scales, layer.get("biases"))
     weight = mx.dequantize(*parts, group_size=layer.group_size, bits=layer.bits, mode=layer.mode)
     return weight.astype(mx.float32)
-
-
-def _chosen(model: Any, lora: Lora) -> dict[str, nn.Module]:
-    layers = linear_layers(model)
-    chosen = {n: layer for n, layer in layers.items() if any(n == t or n.endswith(f".{t}") for t in lora.targets)}
-    if not chosen:
-        there = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in layers}))
-        what = f"the model has none of the modules {', '.join(lora.targets)}"
-        raise InputError(
-            Problem("lora.targets", what, evidence=f"it has: {there}", fix=f"--set lora.targets=[{there}]")
-        )
-    return chosen

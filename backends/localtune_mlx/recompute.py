@@ -1,8 +1,8 @@
 """Values that are computed again going back instead of being kept: of transformer blocks, of logits.
 
-What trains must be an input of the recomputed function: what it captures gets no gradient. Two things keep the memory
-low that `mx.checkpoint` leaves to the order in which MLX happens to evaluate: the recomputation waits for the gradient
-from above, and all gradients of a function are computed together, so that none keeps what the others no longer need.
+What trains must be an input of the recomputed function: what it captures gets no gradient. All gradients of a function
+are computed together, so that none keeps what the others no longer need; `mx.checkpoint` leaves that to the order in
+which MLX happens to evaluate (24 blocks of 512 tokens: 28 MB instead of 87).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ def recomputed(function: Function) -> Function:
     @again.vjp  # type: ignore[untyped-decorator]
     def _(primals: Any, cotangent: mx.array, output: mx.array) -> Any:
         inputs = list(primals) if isinstance(primals, list | tuple) else [primals]
-        gradients = mx.vjp(function, mx.depends(inputs, [cotangent]), [cotangent])[1]
+        gradients = mx.vjp(function, inputs, [cotangent])[1]
         return tuple(mx.depends(gradients, gradients))
 
     found: Function = again

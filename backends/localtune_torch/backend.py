@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from localtune.adapter import Full, Lora, Nothing, Trainable, read_peft_config
+from localtune.adapter import Full, Lora, Trainable
 from localtune.backend import Device, MemorySpec, OptimizerSpec, Precision, Refusal, Settings
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
 from localtune.objectives import Objective
-from localtune.saved import same_adapter
+from localtune.saved import adapter_of
 from localtune_torch import device, loading, lora, refusals
 from localtune_torch.memory import memory_or_error, reset_peak, within
 from localtune_torch.session import TorchSession
@@ -47,7 +47,7 @@ class TorchBackend:
         """
         where = device.compute_device()
         reset_peak(where)
-        adapter = _adapter(trainable, start)
+        adapter = adapter_of(trainable, start)
         with ExitStack() as closing:
             closing.enter_context(within(where, memory.limit))
             with memory_or_error(where, "loading the model"), torch.random.fork_rng(_cards(where)):
@@ -83,16 +83,6 @@ class TorchBackend:
 
 def _cards(where: torch.device) -> list[torch.device]:
     return [where] if where.type == "cuda" else []
-
-
-def _adapter(trainable: Trainable, start: Path | None) -> Lora | None:
-    if isinstance(trainable, Nothing):
-        return read_peft_config(start) if start is not None else None
-    if not isinstance(trainable, Lora):
-        return None
-    if start is not None:
-        same_adapter(trainable, start)
-    return trainable
 
 
 def _checkpoint_blocks(transformer: Any) -> None:

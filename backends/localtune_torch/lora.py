@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from localtune.adapter import PREFIX, Lora, initial_a
+from localtune.adapter import PREFIX, Lora, adapted_names, initial_a
 from localtune.errors import InputError, Problem
 from localtune_torch import libraries
 
@@ -21,14 +21,7 @@ def adapted_modules(model: Any, lora: Lora) -> list[str]:
     """Names of the linear modules that `lora` adapts; never the head. Raises `InputError` if it names none."""
     head = model.get_output_embeddings()
     names = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head]
-    chosen = [n for n in names if any(n == target or n.endswith(f".{target}") for target in lora.targets)]
-    if not chosen:
-        there = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in names}))
-        what = f"the model has none of the modules {', '.join(lora.targets)}"
-        raise InputError(
-            Problem("lora.targets", what, evidence=f"it has: {there}", fix=f"--set lora.targets=[{there}]")
-        )
-    return chosen
+    return adapted_names(names, lora)
 
 
 def attach(model: Any, lora: Lora, seed: int, *, autocast: bool) -> Any:

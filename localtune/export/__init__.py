@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from localtune.data.tokenizer import Tokenizer
 from localtune.export.encodings import known
-from localtune.export.families import Conversion, convert
+from localtune.export.families import convert
+from localtune.export.placed import Conversion
 from localtune.export.problems import Problems
 from localtune.export.vocabulary import Vocabulary, read_vocabulary
 from localtune.model import ModelFiles

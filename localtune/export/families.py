@@ -1,20 +1,17 @@
 """Where each tensor of a model goes in a GGUF, and the hyperparameters beside it: one table row per architecture.
 
 Exact: names are those of gguf's tensor map; every tensor the architecture has must be there in its shape and no other
-may be. llama.cpp rotates neighbouring pairs of a head where transformers rotates its two halves, so in the llama
-architecture the rows of q and k (and their biases) are regrouped: row (head, i, half) of the file is row
-(head, half, i) of the model. Values of `config.json` that mean nothing, and whatever is not known, are refused by name.
+may be. Values of `config.json` that mean nothing, and whatever is not known, are refused by name.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import gguf
-import numpy as np
 
-from localtune.batch import Floats
 from localtune.errors import InputError, Problem
+from localtune.export.placed import Conversion, Metadata, Placed
 from localtune.export.problems import Problems
 from localtune.export.rope import llama3_factors, scaling_of
 from localtune.export.tokens import ANOTHER
@@ -22,34 +19,7 @@ from localtune.model import ModelConfig, ModelFiles
 from localtune.model.config import CONFIG, read_config
 from localtune.model.weights import DTYPES
 
-Metadata = dict[str, Any]
-"""Key -> str, bool, int (uint32), float (float32), or a list of one of them (int32)."""
-
 _FRESH = "get a fresh copy of the model's files"
-
-
-@dataclass(frozen=True, eq=False)
-class Placed:
-    """One tensor of the file."""
-
-    name: str
-    shape: tuple[int, ...]
-    source: str = ""
-    """Tensor of the model; "" for one that is computed."""
-    heads: int = 0
-    """In how many heads the rows are regrouped for llama.cpp's rotary layout; 0 = they stay."""
-    values: Floats | None = None
-    """What is written where there is no source."""
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """How a model is written."""
-
-    architecture: str
-    """llama.cpp's name."""
-    tensors: tuple[Placed, ...]
-    metadata: Metadata
 
 
 def convert(model: ModelFiles) -> Conversion:
@@ -94,12 +64,6 @@ FAMILIES: dict[str, Callable[[ModelFiles, Mapping[str, Any], Problems], Conversi
 """Architecture in `config.json` -> how it is written; what keeps it from being written goes to the problems."""
 
 
-def regrouped(rows: Floats, head_dim: int) -> Floats:
-    """Rows of whole heads, [heads * head_dim, …], in llama.cpp's rotary order."""
-    halves = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
-
-
 def _llama_layout(model: ModelFiles, config: Mapping[str, Any], biased: Set[str], problems: Problems) -> Conversion:
     """The llama architecture; `biased` are the parts of a layer whose linear maps have biases."""
     shape = model.config
@@ -128,7 +92,7 @@ def _llama_layout(model: ModelFiles, config: Mapping[str, Any], biased: Set[str]
             factors.append(Placed("rope_freqs.weight", values.shape, values=values))
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, shape.layers)
     placed = _placed(model, dict(_llama_tensors(shape, biased)), names, problems)
-    tensors = (Placed(p.name, p.shape, p.source, _rotated_heads(p.source, shape)) for p in placed)
+    tensors = (replace(p, heads=_rotated_heads(p.sources[0], shape)) for p in placed)
     problems.add(*_unsupported(shape, config))
     return Conversion("llama", (*factors, *tensors), metadata)
 
@@ -181,7 +145,7 @@ def _placed(
             wrong.append(f"{name} is {list(tensor.shape)}, expected {list(shape)}")
         elif tensor is not None and tensor.dtype not in DTYPES:
             wrong.append(f"{name} is stored as {tensor.dtype}, expected F32, F16 or BF16")
-        placed.append(Placed(str(target), shape, name))
+        placed.append(Placed(str(target), shape, (name,)))
     missing = [name for name in wanted if name not in found]
     unknown = sorted(found.keys() - wanted.keys())
     lists = (("lacks", missing), ("has unknown tensors:", unknown), ("holds tensors that do not fit:", wrong))

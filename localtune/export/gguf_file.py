@@ -6,7 +6,7 @@ Held in memory are the vocabulary and a few blocks, whatever the model. The file
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 import gguf
 import numpy as np
 
-from localtune.batch import Floats
-from localtune.errors import InputError, LocaltuneError, MachineError, Problem, ResourceError
+from localtune.errors import LocaltuneError, MachineError, Problem, ResourceError
 from localtune.export import Exportable, encodings
 from localtune.export.encodings import ENCODINGS as ENCODINGS
-from localtune.export.families import Conversion, Placed, regrouped
 from localtune.export.identity import Identity
+from localtune.export.placed import Conversion, Placed
 from localtune.export.read import place_of_string
-from localtune.model.weights import BLOCK, Weights
+from localtune.export.values import values_of
+from localtune.model.weights import Weights
 
 PROOF = "localtune.proof"
 PROOF_ROOM = 1024
@@ -104,36 +104,9 @@ def _write_tensor(
 ) -> None:
     file.write(bytes(-file.tell() % _ALIGNMENT))
     kind = encodings.type_of(placed.shape, encoding)
-    for rows in _rows(placed, weights, head_dim):
-        file.write(encodings.encode(rows, kind, placed.source or placed.name))
+    for rows in values_of(placed, weights, head_dim):
+        file.write(encodings.encode(rows, kind, (*placed.sources, placed.name)[0]))
     file.write(bytes(-file.tell() % _ALIGNMENT))
-
-
-def _rows(placed: Placed, weights: Weights, head_dim: int) -> Iterator[Floats]:
-    """The values of a tensor in blocks of rows; where rows are regrouped, in blocks of whole heads.
-
-    Raises `InputError` for a file of the model that cannot be read.
-    """
-    try:  # an error while the block is written is raised where it is written, not here
-        if placed.values is not None:
-            yield placed.values
-        elif not placed.heads:
-            yield from (rows for _, rows in weights.blocks(placed.source))
-        else:
-            yield from _regrouped_rows(placed, weights, head_dim)
-    except OSError as error:
-        file = str(error.filename or weights[placed.source].shard)
-        what = f"cannot be read any more: {error.strerror or error}"
-        fix = "check that the model's files are all there, then export again"
-        raise InputError(Problem("gguf.source", what, file, fix=fix)) from None
-
-
-def _regrouped_rows(placed: Placed, weights: Weights, head_dim: int) -> Iterator[Floats]:
-    total = placed.shape[0]
-    head = 4 * head_dim * (placed.shape[1] if len(placed.shape) > 1 else 1)
-    step = head_dim * max(1, BLOCK // head)
-    for start in range(0, total, step):
-        yield regrouped(weights.rows(placed.source, start, min(start + step, total)), head_dim)
 
 
 def _size(placed: Placed, encoding: encodings.Encoding) -> int:

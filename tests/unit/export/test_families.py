@@ -11,8 +11,9 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from localtune.errors import InputError
-from localtune.export.families import convert, regrouped
+from localtune.export.families import convert
 from localtune.export.rope import llama3_factors
+from localtune.export.values import regrouped
 from localtune.model import resolve
 from tests.unit.export.tiny import llama
 

@@ -12,7 +12,6 @@ from gguf import GGUFReader, GGUFWriter, LlamaFileType
 from safetensors.numpy import load_file, save_file
 
 from localtune.errors import InputError, LocaltuneError, MachineError, ResourceError
-from localtune.export import gguf_file
 from localtune.export.gguf_file import ENCODINGS, PROOF, PROOF_ROOM, set_string, write_gguf
 from localtune.export.identity import identify
 from localtune.export.pretokenizers import QWEN2
@@ -68,7 +67,7 @@ def test_files_are_those_of_llama_cpps_converter(tmp_path: Path, encoding: str) 
 def test_blocks_of_any_size_give_the_same_file(folder: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     whole = exported(folder, encoding).read_bytes()
     monkeypatch.setattr(weights, "BLOCK", 700)
-    monkeypatch.setattr(gguf_file, "BLOCK", 700)
+    monkeypatch.setattr(values, "BLOCK", 700)
     assert exported(folder, encoding).read_bytes() == whole
 
 

@@ -11,7 +11,8 @@ import torch
 from tokenizers import pre_tokenizers
 
 from localtune.export import families, gguf_file
-from localtune.export.families import Conversion
+from localtune.export.placed import Conversion
+from localtune.export.values import values_of
 from localtune.model import ModelFiles
 from tests.unit.export.served import Served
 from tests.unit.export.tiny import byte_level, exported, llama, save_tokenizer
@@ -66,14 +67,14 @@ def test_smaller_encodings_stay_near(tmp_path: Path, encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ENCODED)
 def test_one_bit_less_exceeds_the_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
-    rows_of, (bound, bits) = gguf_file._rows, ENCODED[encoding]
+    rows_of, (bound, bits) = values_of, ENCODED[encoding]
 
     def coarse(*arguments: Any) -> Any:
         for rows in rows_of(*arguments):
             mantissa, exponent = np.frexp(rows)
             yield np.ldexp(np.round(mantissa * 2 ** (bits + 1)) / 2 ** (bits + 1), exponent)
 
-    monkeypatch.setattr(gguf_file, "_rows", coarse)
+    monkeypatch.setattr(gguf_file, "values_of", coarse)
     assert divergence(tmp_path / "model", encoding)[0] > bound
 
 

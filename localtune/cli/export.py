@@ -1,53 +1,26 @@
-"""`localtune fuse` and `localtune export`: from a finished run, or a model folder, to files to chat with."""
+"""`localtune export`: from a finished run, or a model folder, to files to chat with."""
 
-import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from localtune.adapter import CONFIG_FILE, Full, base_of
+from localtune.cli.making import ended, path_of, shown
 from localtune.cli.options import confirm_download
-from localtune.cli.show import event_lines
 from localtune.errors import InputError, Problem
-from localtune.events import Event, Proof
-from localtune.events import to_json as event_json
-from localtune.job import Job, read_job, unfinished
+from localtune.events import Event
+from localtune.job import unfinished
 from localtune.memory import readable
 from localtune.mlx_lm_adapter import FOLDER, copy_for_mlx_lm
 from localtune.model import ModelFiles, resolve
 from localtune.products import writing
-from localtune.products.fused import fuse_run, fused_adapter
 from localtune.products.gguf import export, export_run
 from localtune.products.source import of_folder
 from localtune.runs.files import folder_size, is_complete
-from localtune.runs.folder import ALIVE
-from localtune.runs.store import find_run
 from localtune.settings import ExportSettings
 
-T = TypeVar("T")
 ENCODINGS = tuple(ExportSettings.model_json_schema()["properties"]["gguf"]["items"]["enum"])
-
-
-@click.command()
-@click.argument("name", metavar="RUN|ADAPTER", default="last")
-@click.option("-m", "--model", help="Base of an ADAPTER folder; default: the one its configuration names.")
-@click.option("-o", "--output", help="Folder of the fused model; default: fused in the run's folder.")
-@click.option("--no-proof", is_flag=True, help="Do not compare it with what was trained.")
-@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
-def fuse(name: str, model: str | None, output: str | None, no_proof: bool, as_json: bool) -> None:
-    """Put the adapter of a run into the base's own weights: a complete model folder."""
-    if (Path(name) / CONFIG_FILE).is_file():
-        folder = _shown(_fusing(Path(name), model, _path(output)), as_json)
-        again = str(folder)
-    else:
-        job = _ended(name)
-        folder = _shown(fuse_run(job, _path(output), check=not no_proof), as_json)
-        again = job.run.name
-    if not as_json:
-        click.echo(f"{folder}  {readable(folder_size(folder))}")
-        click.echo(f"next: localtune export {again} --gguf Q8_0   or   localtune chat {folder}", err=True)
 
 
 @click.command("export")
@@ -64,36 +37,27 @@ def export_command(
     if mlx_lm:
         if gguf is not None:
             raise click.UsageError("--mlx-lm writes no GGUF file: give --gguf in a command of its own")
-        _copy_for_mlx_lm(name, _path(output), as_json)
+        _copy_for_mlx_lm(name, path_of(output), as_json)
         return
-    files = _shown(_exporting(name, _encodings(gguf or "Q8_0"), _path(output), not no_proof), as_json)
+    files = shown(_exporting(name, _encodings(gguf or "Q8_0"), path_of(output), not no_proof), as_json)
     for path in files if not as_json else []:
         click.echo(f"{path}  {readable(path.stat().st_size)}")
     if not as_json:
         click.echo(f"next: localtune chat {files[0]}   or   llama-cli -m {files[0]}", err=True)
 
 
-def _fusing(adapter: Path, model: str | None, output: Path | None) -> Generator[Event, None, Path]:
-    base = model or base_of(adapter)
-    if base is None or output is None:
-        fix = f"localtune fuse {adapter} -m MODEL -o FUSED"
-        what = "an adapter of no run here needs its base and a folder for the result"
-        raise InputError(Problem("fuse.adapter", what, str(adapter), fix=fix))
-    return (yield from fused_adapter(adapter, resolve(base, Path.cwd(), confirm=confirm_download), output))
-
-
 def _exporting(name: str, encodings: list[str], output: Path | None, check: bool) -> Generator[Event, None, list[Path]]:
     if (Path(name) / "config.json").is_file():
         source = yield from of_folder(name, output or Path.cwd() / "export", check=check)
         return (yield from export(source, encodings))
-    return (yield from export_run(_ended(name), encodings, output, check=check))
+    return (yield from export_run(ended(name), encodings, output, check=check))
 
 
 def _copy_for_mlx_lm(name: str, output: Path | None, as_json: bool) -> None:
     adapter, model, target = _adapter_of(name)
     folder = output or target
     with writing(folder.parent):
-        _shown(copy_for_mlx_lm(adapter, model, folder), as_json)
+        shown(copy_for_mlx_lm(adapter, model, folder), as_json)
     if not as_json:
         click.echo(f"{folder}  {readable(folder_size(folder))}")
         click.echo(f"next: mlx_lm.generate --model {model.folder} --adapter-path {folder} --prompt Hello", err=True)
@@ -108,7 +72,7 @@ def _adapter_of(name: str) -> tuple[Path, ModelFiles, Path]:
             fix = "put base_model_name_or_path into its configuration"
             raise InputError(Problem("mlx-lm.base", what, name, fix=fix))
         return Path(name), resolve(base, Path.cwd(), confirm=confirm_download), Path.cwd() / FOLDER
-    job = _ended(name)
+    job = ended(name)
     if isinstance(job.trainable, Full):
         what = "every weight was trained: mlx-lm reads the product as it is"
         fix = f"mlx_lm.generate --model {job.run.model}"
@@ -116,16 +80,6 @@ def _adapter_of(name: str) -> tuple[Path, ModelFiles, Path]:
     if not is_complete(job.run.adapter, verify=True):
         raise unfinished(job.run)
     return job.run.adapter, job.model, job.run.folder / FOLDER
-
-
-def _ended(name: str) -> Job:
-    """The job of a run that nobody works on any more."""
-    run = find_run(name)
-    if run.status().state in ALIVE:
-        raise InputError(
-            Problem("run.training", "this run is not over yet", run.name, fix=f"localtune tail {run.name}")
-        )
-    return read_job(run)
 
 
 def _encodings(text: str) -> list[str]:
@@ -136,22 +90,3 @@ def _encodings(text: str) -> list[str]:
         what = f"{', '.join(unknown) or 'nothing'} is no type of a GGUF file that is written here"
         raise InputError(Problem("export.type", what, "--gguf", fix=f"any of {','.join(ENCODINGS)}"))
     return list(dict.fromkeys(asked))
-
-
-def _path(output: str | None) -> Path | None:
-    return Path(os.path.expanduser(output)).resolve() if output else None
-
-
-def _shown(events: Generator[Event, None, T], as_json: bool) -> T:
-    """Show events as they come; proofs are results, the rest is talk. Returns what the generator does."""
-    while True:
-        try:
-            event = next(events)
-        except StopIteration as stop:
-            result: Any = stop.value
-            return result  # type: ignore[no-any-return]
-        if as_json:
-            click.echo(event_json(event, ascii_only=True))
-            continue
-        for line in event_lines(event):
-            click.echo(line, err=not isinstance(event, Proof))

@@ -1,0 +1,45 @@
+"""`localtune fuse`: from a finished run, or an adapter, to a complete model folder."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import click
+
+from localtune.adapter import CONFIG_FILE, base_of
+from localtune.cli.making import ended, path_of, shown
+from localtune.cli.options import confirm_download
+from localtune.errors import InputError, Problem
+from localtune.events import Event
+from localtune.memory import readable
+from localtune.model import resolve
+from localtune.products.fused import fuse_run, fused_adapter
+from localtune.runs.files import folder_size
+
+
+@click.command()
+@click.argument("name", metavar="RUN|ADAPTER", default="last")
+@click.option("-m", "--model", help="Base of an ADAPTER folder; default: the one its configuration names.")
+@click.option("-o", "--output", help="Folder of the fused model; default: fused in the run's folder.")
+@click.option("--no-proof", is_flag=True, help="Do not compare it with what was trained.")
+@click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
+def fuse(name: str, model: str | None, output: str | None, no_proof: bool, as_json: bool) -> None:
+    """Put the adapter of a run into the base's own weights: a complete model folder."""
+    if (Path(name) / CONFIG_FILE).is_file():
+        folder = shown(_fusing(Path(name), model, path_of(output)), as_json)
+        again = str(folder)
+    else:
+        job = ended(name)
+        folder = shown(fuse_run(job, path_of(output), check=not no_proof), as_json)
+        again = job.run.name
+    if not as_json:
+        click.echo(f"{folder}  {readable(folder_size(folder))}")
+        click.echo(f"next: localtune export {again} --gguf Q8_0   or   localtune chat {folder}", err=True)
+
+
+def _fusing(adapter: Path, model: str | None, output: Path | None) -> Generator[Event, None, Path]:
+    base = model or base_of(adapter)
+    if base is None or output is None:
+        fix = f"localtune fuse {adapter} -m MODEL -o FUSED"
+        what = "an adapter of no run here needs its base and a folder for the result"
+        raise InputError(Problem("fuse.adapter", what, str(adapter), fix=fix))
+    return (yield from fused_adapter(adapter, resolve(base, Path.cwd(), confirm=confirm_download), output))

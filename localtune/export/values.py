@@ -1,0 +1,50 @@
+"""The values of a GGUF's tensors, read from the model in blocks of rows: regrouped, stacked, shifted as placed.
+
+llama.cpp rotates neighbouring pairs of a head where transformers rotates its two halves, so in some architectures the
+rows of q and k (and their biases) are regrouped: row (head, i, half) of the file is row (head, half, i) of the model.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from localtune.batch import Floats
+from localtune.errors import InputError, Problem
+from localtune.export.placed import Placed
+from localtune.model.weights import BLOCK, Weights
+
+
+def values_of(placed: Placed, weights: Weights, head_dim: int) -> Iterator[Floats]:
+    """The values of a tensor in blocks of whole rows, float32 [rows, width] or [width], in the order of the file.
+
+    Blocks have at most `BLOCK` bytes, or one row; where rows are regrouped, one head. Raises `InputError` for a file of
+    the model that cannot be read.
+    """
+    if placed.values is not None:
+        yield placed.values
+    for source in placed.sources:
+        try:  # an error while the block is written is raised where it is written, not here
+            for rows in _rows(placed, source, weights, head_dim):
+                yield rows + np.float32(placed.added) if placed.added else rows
+        except OSError as error:
+            file = str(error.filename or weights[source].shard)
+            what = f"cannot be read any more: {error.strerror or error}"
+            fix = "check that the model's files are all there, then export again"
+            raise InputError(Problem("gguf.source", what, file, fix=fix)) from None
+
+
+def regrouped(rows: Floats, head_dim: int) -> Floats:
+    """Rows of whole heads, [heads * head_dim, …], in llama.cpp's rotary order."""
+    halves = rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+def _rows(placed: Placed, source: str, weights: Weights, head_dim: int) -> Iterator[Floats]:
+    if not placed.heads:
+        yield from (rows for _, rows in weights.blocks(source))
+        return
+    total, *rest = weights[source].shape
+    step = head_dim * max(1, BLOCK // (4 * head_dim * math.prod(rest)))
+    for start in range(0, total, step):
+        yield regrouped(weights.rows(source, start, min(start + step, total)), head_dim)

@@ -12,6 +12,7 @@ from gguf import GGUFReader, GGUFWriter, LlamaFileType
 from safetensors.numpy import load_file, save_file
 
 from localtune.errors import InputError, LocaltuneError, MachineError, ResourceError
+from localtune.export import values
 from localtune.export.gguf_file import ENCODINGS, PROOF, PROOF_ROOM, set_string, write_gguf
 from localtune.export.identity import identify
 from localtune.export.pretokenizers import QWEN2

@@ -1,35 +1,48 @@
 """An adapter fused into the weights it was trained on: a complete model folder that needs no adapter.
 
 LoRA (Hu et al. 2021): W + scale * B A. DoRA (Liu et al. 2024): m * (W + scale * B A) / |W + scale * B A|, the norm over
-each row. Computed in float32 in blocks of rows and rounded once, to the type of the base or one that is asked for;
-products of different libraries differ by float32 rounding. Rounding may lose a small change, and how much is measured.
-Every other tensor of that type, and every file beside the weights, is copied byte for byte. Anonymous memory is some
-ten `weights.BLOCK` or rows, whichever is more, and one module's A and B, whatever the model.
+each row. A quantised base is dequantised first (`model.plain`): W is exactly what was trained on. Computed in float32
+in blocks of rows, on all cores, and rounded once, to the type of the base or one that is asked for; products of
+different libraries differ by float32 rounding. Rounding may lose a small change, and how much is measured. Every other
+tensor of that type, and every file beside the weights, is copied byte for byte. Anonymous memory is some `WORKERS`
+`weights.BLOCK`, some ten `AT_ONCE` a worker, or as many rows where these are longer, and one module's A and B, whatever
+the model.
 """
 
 import json
 import math
-import re
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from localtune.adapter import CONFIG_FILE, Lora, Update, base_of, read_peft_config, read_updates
+from localtune.adapter import Update
 from localtune.batch import Floats
+from localtune.change import Change
 from localtune.errors import InputError, Problem
+from localtune.fitting import read_adapter
 from localtune.model import ModelFiles
+from localtune.model import weights as stored
+from localtune.model.config import CONFIG
 from localtune.model.json_object import read_object
+from localtune.model.plain import PlainWeights, plain_weights
+from localtune.model.plain import refuse_quantized as refuse_quantized
 from localtune.model.tensors import INDEX, INDEX_LIMIT, TensorInfo
 from localtune.model.weights import DTYPES, Piece, Weights, decode, encode, write_shard
 
 Dtype = Literal["float32", "float16", "bfloat16"]
+T = TypeVar("T")
 
 COMPANIONS = (
     *("config.json", "generation_config.json"),
@@ -65,41 +78,50 @@ class Fused:
 def fuse(model: ModelFiles, adapter: Path, folder: Path, dtype: Dtype | None = None) -> Fused:
     """Write `model` with the PEFT adapter in the folder `adapter` fused into it to the existing folder `folder`.
 
-    Tensors keep the base's type; `dtype` writes all that are F32, F16 or BF16 in that one. Raises `InputError` when the
-    two do not belong together (adapter.base), the adapter is damaged (adapter.unreadable, .not-finite) or of another
-    kind (adapter.unsupported), or a weight does not fit its type (weights.overflow).
+    Tensors keep the base's type, quantised ones get the type they had before; `dtype` writes all that are F32, F16 or
+    BF16 in that one. Raises `InputError` when the two do not belong together (adapter.base), the adapter is damaged
+    (adapter.unreadable, .not-finite) or of another kind (adapter.unsupported), a weight does not fit its type
+    (weights.overflow), or the base is quantised in a way not known here (fuse.quantized).
     """
     began = time.monotonic()
-    lora, updates, weights = _read_adapter(model, adapter)
-    tensors = [_of_type(tensor, dtype) for tensor in model.tensors]
-    fusion = _Fusion(Weights(model), weights, lora.scale, updates)
-    for shard, group in groupby(tensors, lambda tensor: tensor.shard):
-        write_shard(folder / shard, list(group), fusion.content)
-    size = sum(tensor.size for tensor in tensors)
-    if (model.folder / INDEX).is_file():
-        shutil.copyfile(model.folder / INDEX, folder / INDEX)
+    base = plain_weights(model)
+    lora, updates, weights = read_adapter(model, base.tensors, adapter)
+    tensors = [_of_type(tensor, dtype) for tensor in base.tensors]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        fusion = _Fusion(base, weights, lora.scale, updates, pool)
+        for shard, group in groupby(tensors, lambda tensor: tensor.shard):
+            write_shard(folder / shard, list(group), fusion.content)
     copy_companions(model.folder, folder)
-    if dtype is not None:
-        _state(folder, dtype, size)
+    describe(model, tensors, folder, dtype)
+    size = sum(tensor.size for tensor in tensors)
     return _summary(fusion.changes, size, time.monotonic() - began)
 
 
 def fused_rows(weight: Floats, a: Floats, b: Floats, scale: float, magnitude: Floats | None = None) -> Floats:
     """Rows [n, in] of the fused weight from the same rows of W [n, in], A [r, in], rows of B [n, r] and of m [n]."""
     with np.errstate(all="ignore"):  # what is not finite is found in the result
-        fused = b @ a
-        fused *= np.float32(scale)
+        fused = _product(b * np.float32(scale), a)
         fused += weight
         if magnitude is not None:
             fused *= (magnitude / np.linalg.norm(fused, axis=1))[:, None]
     return fused
 
 
-def refuse_quantized(model: ModelFiles, fix: str = "fuse into the original 16-bit model") -> None:
-    """Raise `InputError` (code fuse.quantized) for a base whose files are quantised already."""
-    if model.config.quantized:
-        what = f"the base is already quantised ({model.config.quantized}); fused and quantised again it would lose"
-        raise InputError(Problem("fuse.quantized", f"{what} most of a small change", model.name, fix=fix))
+def _product(b: Floats, a: Floats) -> Floats:
+    """B A in tiles so small that BLAS computes each where it is called: its own threads would fight for the cores."""
+    (count, rank), width = b.shape, a.shape[1]
+    product = np.empty((count, width), np.float32)
+    whole, step = count - count % 4, max(1, _BLAS_ALONE // (4 * rank))
+    for start in range(0, width, step):
+        columns = slice(start, start + step)
+        tiles = product[:whole].reshape(-1, 4, width)[:, :, columns]
+        np.matmul(b[:whole].reshape(-1, 4, rank), a[:, columns], out=tiles)
+        np.matmul(b[whole:], a[:, columns], out=product[whole:, columns])
+    return product
+
+
+_BLAS_ALONE = 1 << 18
+"""Multiplications up to which OpenBLAS starts no threads (its `gemm`, 4 times SMP_THRESHOLD_MIN)."""
 
 
 def copy_companions(source: Path, target: Path) -> None:
@@ -121,21 +143,32 @@ def _of_type(tensor: TensorInfo, dtype: Dtype | None) -> TensorInfo:
     return replace(tensor, dtype=stored, size=math.prod(tensor.shape) * DTYPES[stored].itemsize)
 
 
-def _state(folder: Path, dtype: Dtype, size: int) -> None:
-    """Let the configuration and the index of the model in `folder` say its new type and size."""
+def describe(model: ModelFiles, tensors: Sequence[TensorInfo], folder: Path, dtype: Dtype | None) -> None:
+    """Let the configuration and the index of the model in `folder` say what `tensors` are; `dtype` names a new type."""
+    if dtype is not None or model.config.quantized:
+        _rewrite(folder / CONFIG, partial(_plain, dtype=dtype))
+    if not (model.folder / INDEX).is_file():
+        return
+    shutil.copyfile(model.folder / INDEX, folder / INDEX)
+    if dtype is None and not model.config.quantized:
+        return
 
-    def typed(config: dict[str, Any]) -> None:
-        for key in {"dtype", "torch_dtype"} & config.keys() or {"dtype"}:
-            config[key] = dtype
-
-    def sized(index: dict[str, Any]) -> None:
+    def rebuilt(index: dict[str, Any]) -> None:
         metadata = index.get("metadata")
         if isinstance(metadata, dict) and "total_size" in metadata:
-            metadata["total_size"] = size
+            metadata["total_size"] = sum(tensor.size for tensor in tensors)
+        if model.config.quantized:
+            index["weight_map"] = {tensor.name: tensor.shard for tensor in tensors}
 
-    _rewrite(folder / "config.json", typed)
-    if (folder / INDEX).is_file():
-        _rewrite(folder / INDEX, sized)
+    _rewrite(folder / INDEX, rebuilt)
+
+
+def _plain(config: dict[str, Any], dtype: Dtype | None) -> None:
+    for key in ("quantization", "quantization_config"):
+        config.pop(key, None)
+    if dtype is not None:
+        for key in {"dtype", "torch_dtype"} & config.keys() or {"dtype"}:
+            config[key] = dtype
 
 
 def _rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -144,47 +177,16 @@ def _rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_bytes(f"{json.dumps(content, indent=2)}\n".encode())
 
 
-_AT_ONCE = 1 << 15
-"""Values that are turned into float64 together: several such arrays fit a processor's cache."""
+AT_ONCE = 1 << 16
+"""Values that are computed together: the arrays this takes fit a core's cache."""
+WORKERS = os.cpu_count() or 1
+"""Threads that compute blocks; one more writes them, in order."""
 
 
-@dataclass
-class _Change:
-    """Sums over one weight W, in float64."""
-
-    size: float = 0.0
-    """<W, W>"""
-    intended: float = 0.0
-    """<delta, delta>"""
-    survived: float = 0.0
-    """<delta', delta>"""
-
-    @property
-    def relative(self) -> float:
-        return math.sqrt(self.intended / self.size) if self.size else 0.0
-
-    @property
-    def kept(self) -> float:
-        return self.survived / self.intended if self.intended else 1.0
-
-    def add(self, weight: Floats, fused: Floats, rounded: Floats) -> None:
-        """Rows of W, of what it is to be and of what it will be."""
-        for start in range(0, weight.size, _AT_ONCE):
-            part = slice(start, start + _AT_ONCE)
-            before, delta = weight.reshape(-1)[part].astype(np.float64), fused.reshape(-1)[part].astype(np.float64)
-            with np.errstate(invalid="ignore"):  # what is not finite shows in the sums
-                delta -= before
-            self.size += float(np.vdot(before, before))
-            self.intended += float(np.vdot(delta, delta))
-            with np.errstate(invalid="ignore"):
-                np.subtract(rounded.reshape(-1)[part], before, out=before)
-            self.survived += float(np.vdot(before, delta))
-
-
-def _summary(changes: Mapping[str, _Change], size: int, seconds: float) -> Fused:
+def _summary(changes: Mapping[str, Change], size: int, seconds: float) -> Fused:
     most = max(changes, key=lambda name: changes[name].relative)
     least = min(changes, key=lambda name: changes[name].kept)
-    whole = _Change(
+    whole = Change(
         intended=math.fsum(change.intended for change in changes.values()),
         survived=math.fsum(change.survived for change in changes.values()),
     )
@@ -195,99 +197,87 @@ def _summary(changes: Mapping[str, _Change], size: int, seconds: float) -> Fused
 class _Fusion:
     """The content of the new shards, and how much each module changed."""
 
-    def __init__(self, base: Weights, adapter: Weights, scale: float, updates: Mapping[str, Update]) -> None:
-        self.base, self.adapter, self.scale, self.updates = base, adapter, scale, updates
-        self.changes = {module: _Change() for module in updates}
+    def __init__(
+        self, base: PlainWeights, adapter: Weights, scale: float, updates: Mapping[str, Update], pool: Executor
+    ) -> None:
+        self.base, self.adapter, self.scale, self.updates, self.pool = base, adapter, scale, updates, pool
+        self.changes = {module: Change() for module in updates}
 
     def content(self, tensor: TensorInfo) -> Iterator[Piece]:
         """The pieces of a tensor as it is to be written."""
         module = tensor.name.removesuffix(".weight")
-        if module in self.updates and module != tensor.name:
-            return self._fused(tensor, self.updates[module], self.changes[module])
-        same = self.base[tensor.name].dtype == tensor.dtype
-        return self.base.pieces(tensor.name) if same else self._converted(tensor)
-
-    def _converted(self, tensor: TensorInfo) -> Iterator[Piece]:
-        stored = self.base[tensor.name].dtype
-        for piece in self.base.pieces(tensor.name):  # not rows: one of a stack of experts may be a gigabyte
-            yield encode(decode(np.frombuffer(piece, DTYPES[stored]), stored), tensor.dtype, tensor.name)
-
-    def _fused(self, tensor: TensorInfo, update: Update, change: _Change) -> Iterator[Piece]:
-        a = self.adapter.rows(update.a, 0, self.adapter[update.a].shape[0])
-        for first, weight in self.base.blocks(tensor.name):
-            last = first + len(weight)
-            magnitude = self.adapter.rows(update.magnitude, first, last) if update.magnitude else None
-            fused = fused_rows(weight, a, self.adapter.rows(update.b, first, last), self.scale, magnitude)
-            encoded = encode(fused, tensor.dtype, tensor.name)
-            change.add(weight, fused, decode(encoded, tensor.dtype))
-            _refuse_unless_finite(change, tensor.name)
+        update = self.updates.get(module) if module != tensor.name else None
+        if update is None and not (self.base.is_packed(tensor.name) and len(tensor.shape) == 2):
+            yield from self.base.pieces(tensor.name, tensor.dtype)
+            return
+        weight = AdaptedWeight(self.base, tensor.name, self.adapter, update, self.scale)
+        tasks = (partial(_rounded, weight, tensor, rows) for rows in row_blocks(tensor, stored.BLOCK // 4))
+        for encoded, change in in_order(self.pool, tasks):
+            if update is not None:
+                self.changes[module].include(change)
+                refuse_unless_finite(change, tensor.name)
             yield encoded
 
 
-def _refuse_unless_finite(change: _Change, name: str) -> None:
+class AdaptedWeight:
+    """A weight matrix of the base with its part of an adapter, if it has one."""
+
+    def __init__(self, base: PlainWeights, name: str, adapter: Weights, update: Update | None, scale: float) -> None:
+        self.base, self.name, self.adapter, self.update, self.scale = base, name, adapter, update, scale
+        self.a = None if update is None else adapter.rows(update.a, 0, adapter[update.a].shape[0])
+
+    def rows(self, first: int, last: int) -> tuple[Floats, Floats]:
+        """Rows of the base's weight and of the fused one, float32 [last - first, in]; one array without an adapter."""
+        weight = self.base.rows(self.name, first, last)
+        if self.update is None or self.a is None:
+            return weight, weight
+        magnitude = self.adapter.rows(self.update.magnitude, first, last) if self.update.magnitude else None
+        b = self.adapter.rows(self.update.b, first, last)
+        return weight, fused_rows(weight, self.a, b, self.scale, magnitude)
+
+
+def row_blocks(tensor: TensorInfo, values: int, multiple: int = 1) -> Iterator[range]:
+    """The rows of a matrix in blocks of at most `values` or a few rows, each but the last a `multiple`."""
+    rows, width = tensor.shape
+    step = max(1, values // max(1, width) // multiple) * multiple
+    for first in range(0, rows, step):
+        yield range(first, min(first + step, rows))
+
+
+def _rounded(weight: AdaptedWeight, tensor: TensorInfo, rows: range) -> tuple[npt.NDArray[Any], Change]:
+    """Some rows as they are to be written, and what of their change is left."""
+    width, change = tensor.shape[1], Change()
+    encoded = np.empty((len(rows), width), DTYPES[tensor.dtype])
+    for few in row_blocks(replace(tensor, shape=(len(rows), width)), AT_ONCE):
+        part, (before, fused) = (
+            encoded[few.start : few.stop],
+            weight.rows(rows.start + few.start, rows.start + few.stop),
+        )
+        part[:] = encode(fused, tensor.dtype, tensor.name)
+        if fused is not before:
+            with np.errstate(invalid="ignore"):  # what is not finite shows in the sums
+                change.add(before, fused - before, decode(part, tensor.dtype) - before)
+    return encoded, change
+
+
+def in_order(pool: Executor, tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """The results of `tasks`, computed by `pool` a few ahead."""
+    ahead: deque[Future[T]] = deque()
+    try:
+        for task in tasks:
+            ahead.append(pool.submit(task))
+            if len(ahead) > WORKERS + 1:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        for future in ahead:
+            future.cancel()
+
+
+def refuse_unless_finite(change: Change, name: str) -> None:
     """By the sum of squares, which float64 holds for any finite float32 values."""
     if not math.isfinite(change.intended):
         what = "the base's or the fused weight is not a finite number"
         fix = "get a fresh copy of the base; if it is sound, train again with a lower learning rate"
         raise InputError(Problem("weights.overflow", what, name, fix=fix))
-
-
-def _read_adapter(model: ModelFiles, folder: Path) -> tuple[Lora, dict[str, Update], Weights]:
-    """The adapter, once base and adapter are known to belong together and to be sound; updates by module."""
-    refuse_quantized(model)
-    lora = read_peft_config(folder)
-    updates, weights = read_updates(folder, lora)
-    faults = [*_faults(model, updates, weights, lora), *_left_out(model, updates, lora)]
-    if faults:
-        what = f"the adapter does not belong to {model.name}: {len(faults)} of its parts do not fit"
-        fix = f"fuse it into the model it was trained on: {base_of(folder) or 'its configuration does not say which'}"
-        raise InputError(Problem("adapter.base", what, str(folder), "\n".join(faults[:5]), fix))
-    _refuse_not_finite(weights, folder)
-    return lora, updates, weights
-
-
-def _faults(model: ModelFiles, updates: Mapping[str, Update], weights: Weights, lora: Lora) -> Iterator[str]:
-    """Modules that the base lacks or has in another shape or type."""
-    base = {tensor.name: tensor for tensor in model.tensors}
-    for module, update in updates.items():
-        weight = base.get(f"{module}.weight")
-        if weight is None or len(weight.shape) != 2:
-            yield f"{module[:200]}: the base has no such weight matrix"
-            continue
-        outputs, inputs = weight.shape
-        needed = {update.a: [lora.rank, inputs], update.b: [outputs, lora.rank], update.magnitude: [outputs]}
-        for name, shape in needed.items():
-            if name is not None and list(weights[name].shape) != shape:
-                yield f"{name[:200]} is {list(weights[name].shape)}, the base needs {shape}"
-        if weight.dtype not in DTYPES:
-            yield f"{weight.name} of the base is {weight.dtype}, not F32, F16 or BF16"
-        if not _targeted(module, lora):
-            yield f"{module[:200]} is none of the target_modules in its {CONFIG_FILE}"
-        if module.endswith("lm_head") and model.config.tied:
-            yield f"{module}: the base's head is its embedding, so it has no weight of its own"
-
-
-def _targeted(module: str, lora: Lora) -> bool:
-    """By peft's rule: the whole name, or its last parts."""
-    return any(module == target or module.endswith(f".{target}") for target in lora.targets)
-
-
-_NUMBER = re.compile(r"\.\d+(?=\.)")
-
-
-def _left_out(model: ModelFiles, modules: Mapping[str, object], lora: Lora) -> Iterator[str]:
-    """Modules that the adapter leaves out, though it targets their name and adapts them in other layers."""
-    adapted = {_NUMBER.sub(".#", module) for module in modules}
-    for tensor in model.tensors:
-        module = tensor.name.removesuffix(".weight")
-        absent = module != tensor.name and module not in modules and _targeted(module, lora)
-        if absent and _NUMBER.sub(".#", module) in adapted:
-            yield f"{module} of the base has no adapter, though {module.rsplit('.', 1)[-1]} is a target"
-
-
-def _refuse_not_finite(weights: Weights, folder: Path) -> None:
-    bad = [name for name in weights if not all(np.isfinite(rows).all() for _, rows in weights.blocks(name))]
-    if bad:
-        what = f"{len(bad)} of its tensors hold values that are not finite numbers"
-        fix = "train again with a lower learning rate, or fuse an earlier checkpoint"
-        raise InputError(Problem("adapter.not-finite", what, str(folder), "\n".join(bad[:5]), fix))

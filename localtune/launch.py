@@ -20,7 +20,7 @@ from localtune.data.prepare import Prepared, prepare
 from localtune.data.prepared import hand_over
 from localtune.data.tokenizer import Tokenizer
 from localtune.defaults import conflicts
-from localtune.errors import InputError, LocaltuneError, Problem, RunFailed
+from localtune.errors import InputError, LocaltuneError, MachineError, Problem, RunFailed
 from localtune.job import versions
 from localtune.model import Download, ModelFiles, fingerprint, resolve
 from localtune.plan import Plan, check_fits, make_plan, settings_of
@@ -93,17 +93,21 @@ def _unexportable(recipe: Recipe, model: ModelFiles, tokenizer: Tokenizer) -> tu
     if not recipe.export.gguf:
         return ()
     from localtune.export import prepare as exportable  # libraries that only an export needs
+    from localtune.products.delivery import check_targets
 
     try:
         exportable(model, tokenizer, recipe.export.gguf)
     except InputError as error:
-        return tuple(replace(problem, fix=_or_none(problem.fix)) for problem in error.problems)
+        return tuple(replace(problem, fix=_or("--set export.gguf=[]", problem.fix)) for problem in error.problems)
+    try:
+        check_targets(recipe.export.to)
+    except MachineError as error:
+        return tuple(replace(problem, fix=_or("--set export.to=[]", problem.fix)) for problem in error.problems)
     return ()
 
 
-def _or_none(fix: str) -> str:
-    none = "--set export.gguf=[]"
-    return f"{none}   or   {fix}" if fix else none
+def _or(first: str, fix: str) -> str:
+    return f"{first}   or   {fix}" if fix else first
 
 
 def _tokenised(loaded: Loaded, model: ModelFiles, tokenizer: Tokenizer) -> Prepared:
@@ -122,10 +126,15 @@ def _tokenised(loaded: Loaded, model: ModelFiles, tokenizer: Tokenizer) -> Prepa
 
 def check(ready: Ready) -> None:
     """Raise `ResourceError` where memory or disk do not suffice."""
+    check_fits(ready.plan, ready.loaded.recipe, ready.model, ready.prepared, free_disk())
+
+
+def free_disk() -> int:
+    """Bytes that are free where runs lie."""
     folder = root()
     while not folder.exists():
         folder = folder.parent
-    check_fits(ready.plan, ready.loaded.recipe, ready.model, ready.prepared, shutil.disk_usage(folder).free)
+    return shutil.disk_usage(folder).free
 
 
 def create_run(ready: Ready) -> Run:

@@ -1,4 +1,4 @@
-"""The README.md of a fused model, and what a base's README states of its licence, languages and tags.
+"""The README.md of an adapter, a fused model or GGUF files, and what a base's README states of licence and languages.
 
 The YAML head is the hub's ("Model Cards", metadata specification). Nothing of the data is in it: only figures that the
 caller passes. A base that is a folder here has no name on the hub, so the head names none; its folder's name stands in
@@ -6,9 +6,9 @@ the text.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from localtune.errors import InputError, safe
 from localtune.recipe.yaml import LIMIT, read, write_value
@@ -39,6 +39,17 @@ def stated_licence(folder: Path) -> dict[str, str | list[str]]:
     return {key: value for key, value in stated(folder).items() if key.startswith("license")}
 
 
+Kind = Literal["adapter", "fused", "gguf"]
+"""What a folder holds: a PEFT adapter, a complete model, or GGUF files."""
+_LIBRARIES: dict[Kind, tuple[str, str]] = {
+    "adapter": ("peft", "adapter"),
+    "fused": ("transformers", "finetune"),
+    "gguf": ("gguf", "quantized"),
+}
+"""library_name and base_model_relation."""
+NOTHING: Mapping[str, object] = {}
+
+
 def model_card(
     *,
     name: str,
@@ -49,30 +60,60 @@ def model_card(
     recipe: Mapping[str, object],
     measured: Mapping[str, object],
     versions: Mapping[str, str],
+    kind: Kind = "fused",
+    data: Mapping[str, object] = NOTHING,
+    datasets: Sequence[str] = (),
+    proof: Mapping[str, object] = NOTHING,
+    files: Mapping[str, object] = NOTHING,
+    tags: Sequence[str] = ("lora", "sft", "localtune"),
 ) -> str:
-    """The card of the model `name`, fused from an adapter trained by `method` ("LoRA", "QLoRA", …).
+    """The card of the model `name`: what `kind` says, trained by `method` ("LoRA", "QLoRA", …).
 
     `base` is a hub id with the `revision` (commit) it was trained on, or a folder, which has none. `licence` is what
-    `stated_licence` found. `recipe`, `measured` and `versions` become tables as they are: plain values, no rows.
+    `stated_licence` found, `datasets` ids of the hub. `data` (counts), `recipe`, `measured`, `proof`, `files` and
+    `versions` become tables as they are: plain values, no rows of the data.
     """
     hub_id, shown = base.partition("@")[0], _shown(base, revision)
-    head: dict[str, object] = {"base_model": hub_id, "base_model_relation": "finetune"} if revision else {}
-    head |= {"library_name": "transformers", "pipeline_tag": "text-generation", **licence}
-    head["tags"] = ["lora", "sft", "localtune"]
+    library, relation = _LIBRARIES[kind]
+    head: dict[str, object] = {"base_model": hub_id, "base_model_relation": relation} if revision else {}
+    head |= {"library_name": library, "pipeline_tag": "text-generation", **licence}
+    head |= {"datasets": list(datasets)} if datasets else {}
+    head["tags"] = list(tags)
     parts = [
         "---\n" + "".join(f"{key}: {write_value(value)}\n" for key, value in head.items()) + "---",
         f"# {_plain(name)}",
-        f"{shown}, fine-tuned by {_plain(method)} with localtune. The adapter is fused into the base's own weights: "
-        "this folder is a complete model, and its tokenizer and chat template are those of the base.",
+        f"{shown}, fine-tuned by {_plain(method)} with localtune. {_WHAT[kind]}",
+        _table("Data", "part", data),
         _table("Training", "setting", recipe),
         _table("Measured", "figure", measured),
+        _table("Compared with what was trained", "check", proof),
+        _table("Files", "file", files),
         _table("Made with", "package", versions),
-        _LOADING,
+        _LOADING[kind],
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-_LOADING = """## Loading
+_WHAT: dict[Kind, str] = {
+    "adapter": "This folder is the adapter alone, in PEFT's layout: it needs that base, whose tokenizer and chat "
+    "template it uses.",
+    "fused": "This folder is a complete model that needs no adapter: what was learned is in the weights themselves. "
+    "Its tokenizer and chat template are those of the base.",
+    "gguf": "Each GGUF file is a complete model for llama.cpp, Ollama or LM Studio, with the base's tokenizer and chat "
+    "template inside.",
+}
+
+_LOADING: dict[Kind, str] = {
+    "adapter": """## Loading
+
+In this folder, with peft:
+
+```python
+from peft import AutoPeftModelForCausalLM
+
+model = AutoPeftModelForCausalLM.from_pretrained(".", dtype="auto")
+```""",
+    "fused": """## Loading
 
 In this folder, with transformers:
 
@@ -83,7 +124,12 @@ model = AutoModelForCausalLM.from_pretrained(".", dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained(".")
 ```
 
-On Apple silicon: `mlx_lm.chat --model .`"""
+On Apple silicon: `mlx_lm.chat --model .`""",
+    "gguf": """## Loading
+
+With a FILE of this folder: `llama-cli -m FILE` chats, `llama-server -m FILE --jinja` serves it. With Ollama, where a
+Modelfile is there: `ollama create NAME -f Modelfile`.""",
+}
 
 
 def _shown(base: str, revision: str | None) -> str:

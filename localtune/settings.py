@@ -76,6 +76,9 @@ Column = Literal[
 ]  # fmt: skip
 """What a row may keep under a key of another name."""
 
+Gguf = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S"]
+"""Types of GGUF files that are written here, those that round less first."""
+
 Quantizer = Literal[
     "auto", "nf4", "affine2", "affine3", "affine4", "affine6", "affine8", "mxfp4", "nvfp4", "mxfp8"
 ]  # fmt: skip
@@ -186,8 +189,13 @@ class WatchSettings(_Section):
 class ExportSettings(_Section):
     """What is made of the result."""
 
-    gguf: list[Literal["F32", "F16", "BF16", "Q8_0"]] = Field(
-        default_factory=list, max_length=4, description="GGUF files written and proven after training, such as [Q8_0]."
+    gguf: list[Gguf] = Field(
+        default_factory=list,
+        max_length=8,
+        description="GGUF files written and proven after training, such as [Q8_0, Q4_K_M].",
+    )
+    to: list[Literal["ollama", "lm-studio"]] = Field(
+        default_factory=list, max_length=2, description="Programs of this machine that get the first of these files."
     )
 
 

@@ -1,7 +1,7 @@
 """One answer as it comes: who speaks, what is wished for, and how it ended."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -19,6 +19,8 @@ class Wishes:
     """Only the smallest set of most likely tokens that reaches this probability."""
     seed: int = 0
     max_tokens: int = 1024
+    lora: Mapping[str, float] | None = None
+    """How much each adapter beside a GGUF counts, by its name, others not at all; None = as chosen for the chat."""
 
 
 class Speaker(Protocol):

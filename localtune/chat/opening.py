@@ -1,5 +1,6 @@
 """From a name to a model that answers: a run, a model's folder, or a GGUF file."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Literal
 from localtune.adapter import Full, Nothing
 from localtune.answering import by_length, context_on, usable_memory, willing
 from localtune.backend import Device, MemorySpec, Precision, Session, Settings, load_backend
+from localtune.chat.adapters import Adapters, read_adapters
 from localtune.chat.answer import Speaker
 from localtune.chat.speakers import GgufSpeaker, SessionSpeaker
 from localtune.data.conversations import Conversation, Message
@@ -18,6 +20,7 @@ from localtune.data.rendering import Rendering
 from localtune.data.rows import Place
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, Problem
+from localtune.export.read import read_gguf
 from localtune.job import Job
 from localtune.llamacpp import LlamaServer
 from localtune.model import ModelFiles, resolve
@@ -28,17 +31,31 @@ from localtune.runs.store import find_run
 
 CONTEXT = 8192
 """Tokens of conversation that llama.cpp keeps memory for, where the model reads as many."""
+FEEDBACK = "feedback"
+"""Folder of the rows that a user says are good or bad."""
 
 
 class Chat(AbstractContextManager["Chat"]):
     """Who can be asked, loaded when first asked. Leaving it frees them."""
 
-    def __init__(self, name: str, template: bool, openers: Mapping[str, Callable[[ExitStack], Speaker]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        template: bool,
+        openers: Mapping[str, Callable[[ExitStack], Speaker]],
+        *,
+        feedback: Path = Path(FEEDBACK),
+        adapters: Adapters | None = None,
+    ) -> None:
         self.name = name
+        self.feedback = feedback
+        """Where answers go that the user rates."""
+        self.adapters = adapters
+        """Beside a GGUF; None where there are none to choose from."""
         self.template = template
         """Whether it reads conversations; without a template one text is continued as it is."""
         self.who = tuple(openers)
-        """"tuned" and "base" of a run, "model" of a file or folder; the first is meant where none is named."""
+        """"tuned" and "base" of a run, "model" of a file or folder alone; the first is meant where none is named."""
         self._openers, self._stack = openers, ExitStack()
         self._speakers: dict[str, Speaker] = {}
 
@@ -59,7 +76,7 @@ class Chat(AbstractContextManager["Chat"]):
 
 def find(name: str) -> Run | Path:
     """The run, the model's folder or the file that `name` means. Raises `InputError`."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_file() or _is_model(path):
         return path
     try:
@@ -85,7 +102,7 @@ def open_run(job: Job) -> Chat:
             "tuned": lambda stack: speaker(stack, stack.enter_context(job.open_product(backend))),
             "base": lambda stack: speaker(stack, stack.enter_context(job.open_base(backend))),
         }
-        return Chat(job.run.name, job.tokenizer.template is not None, openers)
+        return Chat(job.run.name, job.tokenizer.template is not None, openers, feedback=job.run.folder / FEEDBACK)
     shared: list[Session] = []
 
     def both(stack: ExitStack, *, adapter: bool) -> Speaker:
@@ -94,7 +111,7 @@ def open_run(job: Job) -> Chat:
         return speaker(stack, shared[0], adapter=adapter)
 
     voices = {"tuned": partial(both, adapter=True), "base": partial(both, adapter=False)}
-    return Chat(job.run.name, job.tokenizer.template is not None, voices)
+    return Chat(job.run.name, job.tokenizer.template is not None, voices, feedback=job.run.folder / FEEDBACK)
 
 
 def open_folder(folder: Path, backends: Sequence[str] | None = None) -> Chat:
@@ -124,14 +141,33 @@ def open_folder(folder: Path, backends: Sequence[str] | None = None) -> Chat:
     return Chat(folder.name, tokenizer.template is not None, {"model": opened})
 
 
-def open_gguf(path: Path, *, template: bool) -> Chat:
-    """A GGUF file in llama.cpp; `template` says whether the file has a chat template."""
+def open_gguf(path: Path, loras: Sequence[str] = ()) -> Chat:
+    """A GGUF file in llama.cpp, with the LoRA files `loras`; the base is then the same without them.
 
-    def opened(stack: ExitStack) -> Speaker:
-        server = stack.enter_context(LlamaServer(path, context=CONTEXT, exact=False))
-        return GgufSpeaker(server, template=template)
+    Raises `InputError` for what is no model, or no LoRA, and what llama.cpp does not load.
+    """
+    template, adapters = has_template(path), read_adapters(loras)
+    shared: list[LlamaServer] = []
 
-    return Chat(path.name, template, {"model": opened})
+    def opened(stack: ExitStack, *, base: bool) -> Speaker:
+        if not shared:
+            files = adapters.paths if adapters else ()
+            shared.append(stack.enter_context(LlamaServer(path, context=CONTEXT, exact=False, adapters=files)))
+        return GgufSpeaker(shared[0], template=template, adapters=adapters, base=base)
+
+    voices = {"tuned": False, "base": True} if adapters else {"model": False}
+    openers = {who: partial(opened, base=base) for who, base in voices.items()}
+    return Chat(path.name, template, openers, feedback=_feedback_beside(path), adapters=adapters)
+
+
+def has_template(path: Path) -> bool:
+    """Whether the model in a GGUF file reads conversations. Raises `InputError` for what is no model."""
+    stated = read_gguf(path).metadata
+    if stated.get("general.type") == "adapter":
+        what = "is an adapter, and answers only together with its base"
+        fix = f"localtune chat BASE.gguf --lora {path}; localtune export RUN  writes a model that answers alone"
+        raise InputError(Problem("chat.adapter", what, str(path), fix=fix))
+    return bool(stated.get("tokenizer.chat_template"))  # llama.cpp's ChatML stands in for an empty one
 
 
 def stops(model: ModelFiles, rendering: Rendering) -> tuple[int, ...]:
@@ -144,6 +180,14 @@ def stops(model: ModelFiles, rendering: Rendering) -> tuple[int, ...]:
         if rendering.end_of_turn:
             ends.add(tokenizer.id_of(rendering.end_of_turn))
     return tuple(sorted(ends))
+
+
+def _feedback_beside(path: Path) -> Path:
+    """Beside a file, or in the folder of the run it was exported from; here where that cannot be written to."""
+    beside = path.resolve().parent
+    if (beside.parent / "plan.json").is_file():
+        beside = beside.parent
+    return (beside if os.access(beside, os.W_OK) else Path.cwd()) / FEEDBACK
 
 
 def _settings(model: ModelFiles, device: Device) -> Settings:

@@ -4,10 +4,15 @@ The first line out says who can be asked, and comes when the first of them is in
 
     {"event": "ready", "format": 1, "name": "support-bot-20260101-120000", "who": ["tuned", "base"], "template": true}
 
+With LoRA files beside a GGUF it also has their names, and how much each counts: "lora": {"formal": 1.0, "brief": 0.0}.
+
 A line in asks; all but `id` and `messages` may be left out. `who` is by default the first that `ready` named:
 
     {"id": 7, "messages": [{"role": "user", "content": "hi"}], "who": "tuned",
      "temperature": 0, "top_p": 1, "seed": 0, "max_tokens": 1024}
+
+A system turn is the first of the messages. `"lora": {"formal": 0.7, "brief": 0.3}` says how much each LoRA counts in
+this answer, those that are not named not at all; only of "tuned", and only where `ready` named some.
 
 Requests are answered in order, each with tokens and one `done`, or with one `error`. `stopped` is "end" (the model
 ended its answer), "length" (`max_tokens`, or the model reads no more) or "cancelled"; `tokens` and `tokens_per_second`
@@ -34,7 +39,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from localtune.chat.answer import Answer, Wishes
 from localtune.chat.opening import Chat
 from localtune.data.conversations import Message, Role
-from localtune.errors import LocaltuneError
+from localtune.errors import InputError, LocaltuneError, Problem
 
 FORMAT = 1
 LINE = 4_000_000
@@ -59,6 +64,7 @@ class _Request(_Strict):
     top_p: Annotated[float, Field(gt=0, le=1)] = Wishes.top_p
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Wishes.seed
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] = Wishes.max_tokens
+    lora: dict[str, float] | None = None
 
 
 class _Cancel(_Strict):
@@ -86,7 +92,8 @@ class Pipe:
     def serve(self, chat: Chat) -> None:
         """Answer until the lines end. Raises what loading the first speaker raises, before anything is said."""
         chat.speaker(chat.who[0])
-        self._say(event="ready", format=FORMAT, name=chat.name, who=list(chat.who), template=chat.template)
+        lora = {"lora": dict(zip(chat.adapters.names, chat.adapters.scales, strict=True))} if chat.adapters else {}
+        self._say(event="ready", format=FORMAT, name=chat.name, who=list(chat.who), template=chat.template, **lora)
         threading.Thread(target=self._read, daemon=True).start()
         while (asked := self._asked.get()) is not None:
             if isinstance(asked, _BadLine):
@@ -103,8 +110,12 @@ class Pipe:
 
     def _answer(self, chat: Chat, asked: _Request) -> None:
         messages = [Message(turn.role, turn.content) for turn in asked.messages]
-        wishes = Wishes(asked.temperature, asked.top_p, asked.seed, asked.max_tokens)
-        answer = Answer(chat.speaker(asked.who or chat.who[0]), messages, wishes)
+        wishes = Wishes(asked.temperature, asked.top_p, asked.seed, asked.max_tokens, asked.lora)
+        who = asked.who or chat.who[0]
+        if asked.lora is not None and (chat.adapters is None or who == "base"):
+            what = "there is no adapter to choose" if chat.adapters is None else "the base answers without adapters"
+            raise InputError(Problem("chat.lora", what, fix="leave out lora"))
+        answer = Answer(chat.speaker(who), messages, wishes)
         if not self._is_cancelled(asked.id):
             with contextlib.closing(iter(answer)) as pieces:
                 for piece in pieces:

@@ -8,6 +8,7 @@ is written. Without a template both continue one text as it is.
 from collections.abc import Generator, Sequence
 
 from localtune.backend import Sampling, Session
+from localtune.chat.adapters import Adapters
 from localtune.chat.answer import Wishes
 from localtune.chat.pieces import Pieces
 from localtune.data.conversations import Message
@@ -52,13 +53,19 @@ class SessionSpeaker:
 
 
 class GgufSpeaker:
-    """A GGUF file in llama.cpp; `template` says whether the file has a chat template."""
+    """A GGUF file in llama.cpp; `template` says whether the file has a chat template.
 
-    def __init__(self, server: LlamaServer, *, template: bool) -> None:
-        self._server, self._template = server, template
+    With `adapters` it answers as they count when it is asked, or as it is wished for; with `base` without them.
+    """
+
+    def __init__(
+        self, server: LlamaServer, *, template: bool, adapters: Adapters | None = None, base: bool = False
+    ) -> None:
+        self._server, self._template, self._adapters, self._base = server, template, adapters, base
 
     def reply(self, messages: Sequence[Message], wishes: Wishes) -> Generator[str, None, Ended]:
-        """See `Speaker`."""
+        """See `Speaker`. Raises `InputError` also for adapters that are not there."""
+        self._server.scales(self._scales(wishes))
         more = {
             "temperature": wishes.temperature,
             "top_p": wishes.top_p,
@@ -73,3 +80,8 @@ class GgufSpeaker:
             raise InputError(Problem("template.missing", what, fix="ask with one text alone"))
         ids = self._server.tokenize(messages[0].content, special=True, parse=False)
         return (yield from self._server.continuation(ids, **more))  # type: ignore[arg-type]
+
+    def _scales(self, wishes: Wishes) -> list[float]:
+        if self._adapters is None or self._base:
+            return [0.0] * len(self._adapters.paths if self._adapters else ())
+        return list(self._adapters.scales) if wishes.lora is None else self._adapters.of(wishes.lora)

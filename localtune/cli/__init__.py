@@ -25,10 +25,14 @@ COMMANDS = {
     "eval": "evaluate:evaluate",
     "fuse": "fuse:fuse",
     "export": "export:export_command",
+    "push": "push:push_command",
+    "merge": "merge:merge_command",
     "chat": "chat:chat",
+    "serve": "serve:serve",
     "recipes": "recipes:recipes",
     "schema": "recipes:schema",
     "doctor": "doctor:doctor",
+    "tui": "tui:tui",
 }
 """Verb -> module:function in this package, in the order help shows them."""
 
@@ -43,10 +47,14 @@ SUMMARIES = {
     "eval": "Measure base and tuned model on held-out rows.",
     "fuse": "Put an adapter into the base's own weights.",
     "export": "Write GGUF files and prove that they say what was trained.",
+    "push": "Send a product to the Hugging Face hub, privately.",
+    "merge": "Make one adapter of several of the same base.",
     "chat": "Talk to a run, a GGUF file or a model folder.",
+    "serve": "Serve a GGUF file to programs that speak OpenAI's API.",
     "recipes": "List and show the recipes that come with localtune.",
     "schema": "JSON Schema of a recipe, for editors.",
     "doctor": "Say what is installed and missing here, and how to mend it.",
+    "tui": "Open the full-screen app, as `localtune` alone does.",
 }
 
 
@@ -63,18 +71,41 @@ class _Lazy(click.Group):
         command: click.Command = getattr(importlib.import_module(f"localtune.cli.{module}"), function)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """A folder in place of a verb is a run that the app opens."""
+        if args and args[0] not in COMMANDS and os.path.isdir(args[0]):
+            args = ["tui", *args]
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(SUMMARIES.items()))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Lazy,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, message="localtune %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def localtune(debug: bool) -> None:
+@click.pass_context
+def localtune(ctx: click.Context, debug: bool) -> None:
     """Fine-tune a language model on your own machine, and get exactly the model you trained."""
     if debug:
         os.environ["LOCALTUNE_DEBUG"] = "1"
+    if ctx.invoked_subcommand is None:
+        _open_app(ctx)
+
+
+def _open_app(ctx: click.Context) -> None:
+    """The app for who sits at a terminal; help, and exit code 2, for everybody else."""
+    app = importlib.import_module("localtune.cli.tui")
+    if not app.on_terminal():
+        raise click.exceptions.NoArgsIsHelpError(ctx)
+    ctx.invoke(app.tui, folder=None, only_ascii=False)
 
 
 def main() -> None:

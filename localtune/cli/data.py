@@ -24,6 +24,7 @@ from localtune.errors import InputError, Problem, safe
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 OTHERS = {
     "show": "data_show:show",
+    "list": "data_rows:list_rows",
     "stats": "data_show:stats",
     "convert": "data_make:convert",
     "split": "data_make:split",

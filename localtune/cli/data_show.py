@@ -1,6 +1,5 @@
 """`localtune data show` and `stats`: rows as the model sees them, and all of them in numbers."""
 
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import click
 
 from localtune.batch import Segment
 from localtune.cli.data_options import Asked, asked, bars, colours, data_arguments, placed, say, wrapped
+from localtune.cli.data_rows import counts, row_json, runs
 from localtune.cli.options import to_json
 from localtune.data.check.finding import plural
 from localtune.data.check.written import text_of
@@ -16,7 +16,6 @@ from localtune.data.conversations import Conversation, Example, Infill, Labelled
 from localtune.data.measure import Measured, Spread, measure
 from localtune.data.opened import Opened
 from localtune.data.paint import paint
-from localtune.data.parts import Tokenised
 from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, Problem, safe
@@ -54,7 +53,7 @@ def show(
     rows = list(_chosen(data, row, count))
     with data.rendering() as rendering:
         if as_json:
-            click.echo(to_json({"format": 1, "rows": [_as_json(example, rendering) for example in rows]}))
+            click.echo(to_json({"format": 1, "rows": [row_json(example, rendering, ids=ids) for example in rows]}))
             return
         for number, example in enumerate(rows):
             if number:
@@ -76,12 +75,6 @@ def stats(names: str, model: str | None, overrides: tuple[str, ...], as_json: bo
         return
     for line in _stats_lines(measured):
         say(line)
-
-
-def runs(tokenizer: Tokenizer, segment: Segment) -> Iterator[tuple[str, bool]]:
-    """The text of `segment` in runs that are learned, or are not; together its decoded text."""
-    for learned, pieces in itertools.groupby(paint(tokenizer, segment), lambda piece: piece.weight > 0):
-        yield "".join(piece.text for piece in pieces), learned
 
 
 def _chosen(data: Asked, row: str | None, count: int) -> Iterator[Example]:
@@ -202,7 +195,7 @@ def _rendered(example: Example, rendering: Rendering, *, mask: bool, ids: bool) 
     ((result,),) = rendering.render([[example]])
     if isinstance(result, Problem):
         raise InputError(result)
-    tokens, learned = _counts(result)
+    tokens, learned = counts(result)
     share = 100 * learned / max(tokens, 1)
     yield from _title(str(example.place), f"{tokens:,} tokens · {learned:,} learned ({share:.0f} %)")
     if result.held:
@@ -239,33 +232,8 @@ def _title(place: str, text: str) -> Iterator[str]:
     yield from placed(place, text, "")
 
 
-def _counts(result: Tokenised) -> tuple[int, int]:
-    return sum(len(s.tokens) for s in result.segments), sum(s.targets for s in result.segments)
-
-
 def _shown(text: str) -> str:
     return safe(text, limit=max(1, len(text) * 12), keep=JOINERS)
-
-
-def _as_json(example: Example, rendering: Rendering | None) -> dict[str, Any]:
-    from localtune.data.shapes import to_messages
-
-    value: dict[str, Any] = {"place": str(example.place), "row": to_messages(example)}
-    if rendering is None:
-        return value
-    ((result,),) = rendering.render([[example]])
-    if isinstance(result, Problem):
-        raise InputError(result)
-    segments = [
-        {
-            "tokens": segment.tokens.tolist(),
-            "weights": segment.weights.tolist(),
-            "text": [{"text": text, "learned": learned} for text, learned in runs(rendering.tokenizer, segment)],
-        }
-        for segment in result.segments
-    ]
-    tokens, learned = _counts(result)
-    return value | {"tokens": tokens, "learned": learned, "neutralised": result.held, "segments": segments}
 
 
 def _stats_lines(measured: Measured) -> Iterator[str]:

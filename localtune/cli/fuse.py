@@ -12,7 +12,7 @@ from localtune.errors import InputError, Problem
 from localtune.events import Event
 from localtune.memory import readable
 from localtune.model import resolve
-from localtune.products.fused import fuse_run, fused_adapter
+from localtune.products.fused import fuse_run, fused_adapter, requantised
 from localtune.runs.files import folder_size
 
 
@@ -21,15 +21,22 @@ from localtune.runs.files import folder_size
 @click.option("-m", "--model", help="Base of an ADAPTER folder; default: the one its configuration names.")
 @click.option("-o", "--output", help="Folder of the fused model; default: fused in the run's folder.")
 @click.option("--no-proof", is_flag=True, help="Do not compare it with what was trained.")
+@click.option(
+    "--requantize", is_flag=True, help="Store it in as few bits as it trained in, or refuse where that loses training."
+)
 @click.option("--json", "as_json", is_flag=True, help="Events as JSON lines on stdout.")
-def fuse(name: str, model: str | None, output: str | None, no_proof: bool, as_json: bool) -> None:
+def fuse(name: str, model: str | None, output: str | None, no_proof: bool, requantize: bool, as_json: bool) -> None:
     """Put the adapter of a run into the base's own weights: a complete model folder."""
     if (Path(name) / CONFIG_FILE).is_file():
+        if requantize:
+            what = "an adapter of no run here does not say on which grid it was trained"
+            raise InputError(Problem("fuse.adapter", what, name, fix="leave --requantize out"))
         folder = shown(_fusing(Path(name), model, path_of(output)), as_json)
         again = str(folder)
     else:
         job = ended(name)
-        folder = shown(fuse_run(job, path_of(output), check=not no_proof), as_json)
+        path = path_of(output)
+        folder = shown(requantised(job, path) if requantize else fuse_run(job, path, check=not no_proof), as_json)
         again = job.run.name
     if not as_json:
         click.echo(f"{folder}  {readable(folder_size(folder))}")

@@ -8,7 +8,6 @@ from localtune.cli.follow import Viewer, ask_on_interrupt, exit_code, viewer
 from localtune.cli.options import confirm_download, read_recipe, recipe_arguments, to_json
 from localtune.cli.show import plan_lines, report_lines
 from localtune.errors import InputError, Problem
-from localtune.job import read_plan
 from localtune.launch import check, create_run, make_ready, start
 from localtune.memory import readable
 from localtune.runs import checkpoints
@@ -95,13 +94,8 @@ def _next(chosen: Run) -> None:
         click.echo(f"{product}  {readable(folder_size(product))}")
     files = [path for path in products if path.suffix == ".gguf"]
     compare = f"localtune chat {chosen.name} --compare"
-    further = f"localtune chat {files[-1]}" if files else f"localtune export {chosen.name} {_export(chosen)}"
+    further = f"localtune chat {files[-1]}" if files else f"localtune export {chosen.name} --gguf Q8_0"
     _say(f"next: {compare}   or   {further}")
-
-
-def _export(chosen: Run) -> str:
-    """How the product can be exported: an adapter of a base that is quantised in its files is never fused."""
-    return "--mlx-lm" if read_plan(chosen).precision.storage == "checkpoint" else "--gguf Q8_0"
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,8 @@ import click
 
 from localtune.cli.follow import exit_code, viewer
 from localtune.cli.options import to_json
+from localtune.cli.runs_diff import diff
+from localtune.cli.runs_report import report
 from localtune.cli.show import event_lines, plan_lines
 from localtune.errors import InputError, Problem, safe
 from localtune.events import Evaluation, Event, Sample, Step
@@ -24,9 +26,13 @@ from localtune.runs.store import all_runs, find_run, root
 @click.group(invoke_without_command=True)
 @click.pass_context
 def runs(ctx: click.Context) -> None:
-    """List, show, find and remove runs; alone it lists them."""
+    """List, show, compare, report, find and remove runs; alone it lists them."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(ls)
+
+
+runs.add_command(diff)
+runs.add_command(report)
 
 
 @runs.command("ls")

@@ -1,17 +1,19 @@
 """Products for other programs: GGUF files that llama.cpp, Ollama and LM Studio read.
 
-`prepare` says before any byte is written whether a model can be written exactly, and where llama.cpp will read text
-otherwise than the tokenizer all the same. Overflow of a weight is found only while it is written.
+`prepare` says before any byte is written whether a model can be written exactly, where llama.cpp will read text or
+compute otherwise than in training all the same, and which tensors cannot have the type asked for. Overflow of a weight
+is found only while it is written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from localtune.data.tokenizer import Tokenizer
-from localtune.export.encodings import known
+from localtune.export.encodings import ENCODINGS, known
 from localtune.export.families import convert
 from localtune.export.placed import Conversion
 from localtune.export.problems import Problems
+from localtune.export.type_plan import TypePlan, type_plan
 from localtune.export.vocabulary import Vocabulary, read_vocabulary
 from localtune.model import ModelFiles
 
@@ -23,8 +25,11 @@ class Exportable:
     model: ModelFiles
     conversion: Conversion
     vocabulary: Vocabulary
+    types: Mapping[str, TypePlan]
+    """Every encoding, asked for or not -> the type of each tensor in it."""
     notes: tuple[str, ...]
-    """Where llama.cpp differs from the tokenizer, one sentence each."""
+    """Where llama.cpp differs from the model or its tokenizer, and, of the encodings asked for, which tensors have
+    another type; one sentence each."""
 
 
 def prepare(model: ModelFiles, tokenizer: Tokenizer, encodings: Sequence[str]) -> Exportable:
@@ -42,4 +47,6 @@ def prepare(model: ModelFiles, tokenizer: Tokenizer, encodings: Sequence[str]) -
     problems.end()
     assert conversion is not None
     assert vocabulary is not None
-    return Exportable(model, conversion, vocabulary, vocabulary.notes)
+    types = {name: type_plan(conversion, encoding) for name, encoding in ENCODINGS.items()}
+    planned = [f"{name}: {note}" for name in encodings for note in types[name].notes]
+    return Exportable(model, conversion, vocabulary, types, (*vocabulary.notes, *conversion.notes, *planned))

@@ -4,8 +4,10 @@ Exact where the pre-tokenizer's row says nothing else; Unicode normalisation (NF
 noted. Anything else that `tokenizer.json` would do to a text is refused.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+from tokenizers import normalizers
 
 from localtune.errors import Problem
 from localtune.export.pretokenizers import PreTokenizer, pre_tokenizer
@@ -25,11 +27,22 @@ def byte_level_pieces(state: Mapping[str, Any]) -> Pieces:
     problems.end()
     tokens = {number: (text, Kind.NORMAL) for text, number in model["vocab"].items()}
     tokens |= {number: (token["content"], kind_of(token)) for number, token in added_tokens(state).items()}
-    notes = [row.note] if row.note else []
-    if parts(state.get("normalizer")):
-        notes.append(_NFC)
+    composes = bool(parts(state.get("normalizer")))
+    notes = tuple(note for note in (row.note, _NFC if composes else "") if note)
     merges = tuple(f"{left} {right}" for left, right in merge_pairs(model))
-    return Pieces("gpt2", row.name, tokens, merges, notes=tuple(notes))
+    return Pieces("gpt2", row.name, tokens, merges, notes=notes, differs=_differing(row, composes))
+
+
+def _differing(row: PreTokenizer, composes: bool) -> Callable[[Sequence[str]], bool]:
+    """Whether a text that is given in parts is split or composed otherwise."""
+    compose = normalizers.NFC().normalize_str
+
+    def differs(between: Sequence[str]) -> bool:
+        if composes and any(compose(text) != text for text in between):
+            return True
+        return row.differs is not None and any(map(row.differs, between))
+
+    return differs
 
 
 def _beyond(state: Mapping[str, Any]) -> Iterator[str]:

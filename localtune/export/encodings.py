@@ -1,20 +1,20 @@
 """The number formats a GGUF is written in, and rows of float32 turned into their bytes.
 
-Types as llama.cpp's own converter chooses them: tensors of one dimension stay F32; with Q8_0, rows that are no multiple
-of 32 stay F16. F16, BF16 and F32 round once, to nearest; Q8_0 is gguf's, which is llama.cpp's byte for byte. Sizes are
-bytes.
+F16, BF16 and F32 round once, to nearest. Quantised types are ggml's own where its kernel can be used, and then
+llama.cpp's byte for byte; else those of `kquants`. Sizes are bytes.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import gguf
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from localtune.batch import Floats
 from localtune.errors import InputError, Problem
+from localtune.export import kquants
+from localtune.export.kernel import kernel
 from localtune.model import weights
 
 
@@ -23,7 +23,7 @@ class Encoding:
     """One choice of `--gguf`."""
 
     matrices: GGMLQuantizationType
-    """Type of tensors with two dimensions."""
+    """Type of most tensors with two dimensions; `type_plan` says which have another."""
     file_type: LlamaFileType
 
 
@@ -32,8 +32,22 @@ ENCODINGS: dict[str, Encoding] = {
     "F16": Encoding(GGMLQuantizationType.F16, LlamaFileType.MOSTLY_F16),
     "BF16": Encoding(GGMLQuantizationType.BF16, LlamaFileType.MOSTLY_BF16),
     "Q8_0": Encoding(GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
+    "Q6_K": Encoding(GGMLQuantizationType.Q6_K, LlamaFileType.MOSTLY_Q6_K),
+    "Q5_K_M": Encoding(GGMLQuantizationType.Q5_K, LlamaFileType.MOSTLY_Q5_K_M),
+    "Q4_K_M": Encoding(GGMLQuantizationType.Q4_K, LlamaFileType.MOSTLY_Q4_K_M),
+    "Q4_K_S": Encoding(GGMLQuantizationType.Q4_K, LlamaFileType.MOSTLY_Q4_K_S),
 }
 """Best first in fidelity, but for F16 and BF16: the original weights are one of the two."""
+
+_SCALES = {
+    GGMLQuantizationType.Q8_0: (slice(0, 2), 127),
+    GGMLQuantizationType.Q5_0: (slice(0, 2), 16),
+    GGMLQuantizationType.Q5_1: (slice(0, 4), 1),
+    GGMLQuantizationType.Q4_K: (slice(0, 4), 63),
+    GGMLQuantizationType.Q5_K: (slice(0, 4), 63),
+    GGMLQuantizationType.Q6_K: (slice(208, 210), 32),
+}
+"""Quantised type -> where the F16 scales of a block lie, and by how much a weight may be larger than F16 can hold."""
 
 
 def known(encoding: str) -> Encoding:
@@ -44,18 +58,6 @@ def known(encoding: str) -> Encoding:
     return ENCODINGS[encoding]
 
 
-_LARGEST_Q8_0 = 127 * 65504
-"""A block's largest weight is 127 times its scale, which is F16."""
-
-
-def type_of(shape: Sequence[int], encoding: Encoding) -> GGMLQuantizationType:
-    """Type of a tensor of that shape."""
-    if len(shape) == 1:
-        return GGMLQuantizationType.F32
-    block, _ = GGML_QUANT_SIZES[encoding.matrices]
-    return encoding.matrices if shape[-1] % block == 0 else GGMLQuantizationType.F16
-
-
 def size_of(shape: Sequence[int], kind: GGMLQuantizationType) -> int:
     """Bytes of a tensor."""
     block, size = GGML_QUANT_SIZES[kind]
@@ -63,19 +65,31 @@ def size_of(shape: Sequence[int], kind: GGMLQuantizationType) -> int:
 
 
 def encode(rows: Floats, kind: GGMLQuantizationType, name: str) -> bytes:
-    """The bytes of `rows`, float32 [rows, width] or [width], of the tensor `name`.
+    """The bytes of `rows`, float32 [..., width], of the tensor `name`.
 
     Raises `InputError`: gguf.not-finite, and gguf.overflow for a value too large for the type.
     """
-    if not np.isfinite(rows).all():
+    largest = max(float(rows.max(initial=0)), -float(rows.min(initial=0)))  # NaN if one of them is
+    if not math.isfinite(largest):
         fix = "train again with a lower learning rate, or from a base whose weights are finite"
         raise InputError(Problem("gguf.not-finite", "holds values that are not finite", name, fix=fix))
-    if kind == GGMLQuantizationType.Q8_0:
-        if np.abs(rows).max(initial=0) > _LARGEST_Q8_0:
-            raise InputError(Problem("gguf.overflow", "holds values too large for Q8_0", name, fix="--gguf BF16"))
-        return gguf.quants.quantize(rows, kind).tobytes()
+    if kind in _SCALES:
+        return _quantised(rows, kind, largest, name)
     try:
         return weights.encode(rows, kind.name).tobytes()
     except InputError as error:
         fix = "--gguf F32" if kind == GGMLQuantizationType.BF16 else "--gguf BF16"
         raise InputError(Problem("gguf.overflow", error.problems[0].what, name, fix=fix)) from None
+
+
+def _quantised(rows: Floats, kind: GGMLQuantizationType, largest: float, name: str) -> bytes:
+    place, factor = _SCALES[kind]
+    overflow = InputError(Problem("gguf.overflow", f"holds values too large for {kind.name}", name, fix="--gguf BF16"))
+    if largest > factor * float(np.finfo(np.float16).max):
+        raise overflow
+    quantise = kernel() or kquants.quantise
+    found = quantise(np.ascontiguousarray(rows, np.float32).reshape(-1, rows.shape[-1]), kind)
+    scales = np.ascontiguousarray(found.reshape(-1, GGML_QUANT_SIZES[kind][1])[:, place]).view(np.float16)
+    if not np.isfinite(scales).all():  # a scale may be a little above what its largest weight asks for
+        raise overflow
+    return found.tobytes()

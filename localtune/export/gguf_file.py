@@ -1,57 +1,68 @@
-"""Writing a GGUF: header, keys and tensor infos by gguf's writer, then the weights in blocks of rows.
+"""Writing GGUF files: header, keys and tensor infos by gguf's writer, then the weights in blocks of rows.
 
-Held in memory are the vocabulary and a few blocks, whatever the model. The file has room under the key
-`localtune.proof` for what is only known once the file has been checked: `set_string` writes there in place.
+Several files of one model are written together: each block is read once, turned into the bytes of every file on the
+processor's cores, and written in its order. Held in memory are the vocabulary and the blocks under way, whatever the
+model. A file has room under the key `localtune.proof` for what is only known once it has been checked: `set_string`
+writes there in place.
 """
 
 import errno
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import gguf
 import numpy as np
+from gguf import GGMLQuantizationType
 
+from localtune.batch import Floats
 from localtune.errors import LocaltuneError, MachineError, Problem, ResourceError
 from localtune.export import Exportable, encodings
 from localtune.export.encodings import ENCODINGS as ENCODINGS
 from localtune.export.identity import Identity
+from localtune.export.kernel import kernel
 from localtune.export.placed import Conversion, Placed
 from localtune.export.read import place_of_string
+from localtune.export.threads import in_order, threads
 from localtune.export.values import values_of
-from localtune.model.weights import Weights
+from localtune.model.plain import plain_weights
+from localtune.score import nothing_asked
 
 PROOF = "localtune.proof"
 PROOF_ROOM = 1024
 """Bytes."""
 _ALIGNMENT = 32
+_EACH, _MOST = 8 << 20, 256 << 20
+"""Bytes of float32 that are read and not written yet, for each thread and together; a larger block is alone."""
+
+Encoded = Mapping[GGMLQuantizationType, bytes]
 
 
 def write_gguf(exportable: Exportable, path: Path, encoding: str, identity: Identity) -> None:
-    """Write a model as one GGUF under the temporary name `path`, which is gone again when this fails.
+    """Write a model as one GGUF; as `write_ggufs`."""
+    write_ggufs(exportable, {encoding: path}, identity)
 
-    Raises `InputError` for weights that cannot be read or written in `encoding`, `ResourceError` where the file does
-    not fit the disk, and `MachineError` for another refusal of the system.
+
+def write_ggufs(
+    exportable: Exportable, files: Mapping[str, Path], identity: Identity, heed: Callable[[], None] = nothing_asked
+) -> None:
+    """Write a model once per encoding of `files` under their temporary names, all gone again when this fails.
+
+    `heed` is called between blocks and may raise to end the work. Raises `InputError` for weights that cannot be read
+    or written in an encoding, `ResourceError` where a file does not fit the disk, and `MachineError` for another
+    refusal of the system.
     """
-    chosen, model = encodings.known(encoding), exportable.model
-    keys = {
-        "general.type": "model",
-        **identity.metadata(),
-        **exportable.conversion.metadata,
-        **exportable.vocabulary.metadata(),
-        "general.file_type": int(chosen.file_type),
-        "general.quantization_version": gguf.GGML_QUANT_VERSION,
-        PROOF: " " * PROOF_ROOM,
-    }
     try:
-        _write(path, exportable.conversion, keys, chosen, Weights(model), model.config.head_dim)
-    except BaseException as error:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise _refused(path, error) from None
+        with _open(exportable, files, identity) as targets:
+            _write_tensors(exportable, targets, heed)
+            for target in targets:
+                target.finish()
+    except BaseException:
+        for path in files.values():
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
         raise
 
 
@@ -72,45 +83,101 @@ def set_string(path: Path, key: str, value: str) -> None:
         os.fsync(file.fileno())
 
 
-def _write(
-    path: Path,
-    conversion: Conversion,
-    keys: Mapping[str, Any],
-    encoding: encodings.Encoding,
-    weights: Weights,
-    head_dim: int,
-) -> None:
-    writer = gguf.GGUFWriter(path, conversion.architecture)
+@contextmanager
+def _open(exportable: Exportable, files: Mapping[str, Path], identity: Identity) -> Iterator[list["_Target"]]:
+    """The files with everything before their weights."""
+    keys = {
+        "general.type": "model",
+        **identity.metadata(),
+        **exportable.conversion.metadata,
+        **exportable.vocabulary.metadata(),
+        "general.quantization_version": gguf.GGML_QUANT_VERSION,
+        PROOF: " " * PROOF_ROOM,
+    }
+    targets: list[_Target] = []
     try:
-        for key, value in keys.items():
-            _add(writer, key, value)
-        for placed in conversion.tensors:
-            kind, size = encodings.type_of(placed.shape, encoding), _size(placed, encoding)
-            writer.add_tensor_info(placed.name, placed.shape, np.dtype(np.float32), size, raw_dtype=kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        assert writer.fout is not None
-        for placed in conversion.tensors:
-            _write_tensor(writer.fout[0], placed, encoding, weights, head_dim)
-        writer.flush()
-        os.fsync(writer.fout[0].fileno())
+        for name, path in files.items():
+            own = keys | {"general.file_type": int(encodings.known(name).file_type)}
+            target = _Target(path, exportable.conversion.architecture, exportable.types[name].kinds)
+            targets.append(target)
+            target.begin(exportable.conversion, own)
+        yield targets
     finally:
-        writer.close()
+        for target in targets:
+            target.close()
 
 
-def _write_tensor(
-    file: BinaryIO, placed: Placed, encoding: encodings.Encoding, weights: Weights, head_dim: int
-) -> None:
-    file.write(bytes(-file.tell() % _ALIGNMENT))
-    kind = encodings.type_of(placed.shape, encoding)
-    for rows in values_of(placed, weights, head_dim):
-        file.write(encodings.encode(rows, kind, (*placed.sources, placed.name)[0]))
-    file.write(bytes(-file.tell() % _ALIGNMENT))
+class _Target:
+    """One file while it is written; whatever the system refuses is told with its folder."""
+
+    def __init__(self, path: Path, architecture: str, kinds: Mapping[str, GGMLQuantizationType]) -> None:
+        self.kinds = kinds
+        self._path = path
+        self._writer = gguf.GGUFWriter(path, architecture)
+        self._current = ""
+
+    def begin(self, conversion: Conversion, keys: Mapping[str, Any]) -> None:
+        """Write everything before the weights."""
+        for key, value in keys.items():
+            _add(self._writer, key, value)
+        for placed in conversion.tensors:
+            kind = self.kinds[placed.name]
+            size = encodings.size_of(placed.shape, kind)
+            self._writer.add_tensor_info(placed.name, placed.shape, np.dtype(np.float32), size, raw_dtype=kind)
+        with _told(self._path):
+            self._writer.write_header_to_file()
+            self._writer.write_kv_data_to_file()
+            self._writer.write_ti_data_to_file()
+
+    def write(self, placed: Placed, encoded: Encoded) -> None:
+        """Write the next block."""
+        with _told(self._path):
+            if placed.name != self._current:
+                self._pad()
+                self._current = placed.name
+            self._file.write(encoded[self.kinds[placed.name]])
+
+    def finish(self) -> None:
+        """Bring the whole file onto the disk."""
+        with _told(self._path):
+            self._pad()
+            self._writer.flush()
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Let go of the file; what is still to be written then is of no use any more."""
+        with suppress(OSError):
+            self._writer.close()
+
+    @property
+    def _file(self) -> BinaryIO:
+        assert self._writer.fout is not None
+        return self._writer.fout[0]
+
+    def _pad(self) -> None:
+        self._file.write(bytes(-self._file.tell() % _ALIGNMENT))
 
 
-def _size(placed: Placed, encoding: encodings.Encoding) -> int:
-    return encodings.size_of(placed.shape, encodings.type_of(placed.shape, encoding))
+def _write_tensors(exportable: Exportable, targets: list[_Target], heed: Callable[[], None]) -> None:
+    weights, head_dim = plain_weights(exportable.model), exportable.model.config.head_dim
+
+    def blocks() -> Iterator[tuple[Placed, Floats]]:
+        for placed in exportable.conversion.tensors:
+            for rows in values_of(placed, weights, head_dim):
+                yield placed, rows
+
+    def encoded(block: tuple[Placed, Floats]) -> tuple[Placed, Encoded]:
+        placed, rows = block
+        kinds = {target.kinds[placed.name] for target in targets}
+        return placed, {kind: encodings.encode(rows, kind, (*placed.sources, placed.name)[0]) for kind in kinds}
+
+    kernel()  # tried once, before several threads would
+    under_way = min(_EACH * threads(), _MOST)
+    with closing(in_order(encoded, blocks(), lambda block: block[1].nbytes, under_way)) as done:
+        for placed, bytes_of in done:
+            heed()
+            for target in targets:
+                target.write(placed, bytes_of)
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
@@ -125,6 +192,15 @@ def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
         writer.add_string(key, value)
     else:
         writer.add_array(key, value)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What the system refuses inside, as an error that says where and what helps."""
+    try:
+        yield
+    except OSError as error:
+        raise _refused(path, error) from None
 
 
 def _refused(path: Path, error: OSError) -> LocaltuneError:

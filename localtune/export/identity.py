@@ -3,19 +3,21 @@
 Names are read from a model's name as gguf reads them (gguf.Metadata): a model that was trained here takes base name and
 size from its base, a model as it is keeps its own fine-tune and version too. A size label that the name lacks is the
 number of parameters. Licence, languages and tags are what the model's README.md states. No path goes into a file: of a
-folder the last part counts, or that before it where the last says nothing. llama.cpp treats blanks in another way in a
-model whose general.name contains "phi3", "phi-3" or "modern-bert", whatever it is: such a name is written apart.
+folder the last part counts, or that before it where the last says nothing; of a data file its name. llama.cpp treats
+blanks in another way in a model whose general.name contains "phi3", "phi-3" or "modern-bert", whatever it is: such a
+name is written apart.
 """
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, Literal
 
 import gguf
 
+from localtune import __version__
 from localtune.errors import InputError
 from localtune.model import ModelFiles
 from localtune.model.config import GENERATION
@@ -31,6 +33,41 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _PORTS = (f"{port}{number}" for port in ("COM", "LPT") for number in range(10))
 _RESERVED = frozenset({"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$", *_PORTS})
 """What Windows takes for a device, whatever follows a dot."""
+
+
+Kind = Literal["", "LoRA"]
+"""What a file is, as the naming convention's last part: "" for a model."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a model was trained on, as far as others may know: no row, no path."""
+
+    name: str
+    """Of a data set of the hub owner/name, of a file its name; folders before it are left out."""
+    rows: int | None = None
+    """Rows in use; None where they were not counted."""
+    hub: bool = False
+    """It is a data set of the hub."""
+    revision: str = ""
+    """Commit on the hub."""
+
+    @property
+    def title(self) -> str:
+        """What may be shown: the hub's id, or the last part of a path."""
+        return self.name if self.hub else PurePath(self.name.replace("\\", "/")).name[:200]
+
+    def metadata(self, number: int) -> dict[str, Any]:
+        """Keys general.dataset.`number`.*, empty where something is not known."""
+        organization, _, name = self.title.rpartition("/")
+        keys = {
+            "name": name,
+            "organization": organization,
+            "version": self.revision,
+            "description": "" if self.rows is None else f"{self.rows} rows",
+            "repo_url": f"https://huggingface.co/datasets/{self.name}" if self.hub else "",
+        }
+        return {f"general.dataset.{number}.{key}": value for key, value in keys.items()}
 
 
 @dataclass(frozen=True)
@@ -57,6 +94,10 @@ class Identity:
     """top_k, top_p, min_p, temp, penalty_repeat, where the model states them."""
     lineage: Mapping[str, str] = field(default_factory=dict)
     """Written as localtune.<key>."""
+    source: str = ""
+    """Hub id of a model as it is; "" for one that was trained here or lies in a folder."""
+    datasets: tuple[DataSet, ...] = ()
+    """What it was trained on."""
 
     @property
     def name(self) -> str:
@@ -65,8 +106,8 @@ class Identity:
         words = f"{self.basename} {self.size_label} {self.finetune} {version}".replace("-", " ").split()
         return harmless(" ".join(words))
 
-    def metadata(self) -> dict[str, Any]:
-        """Keys of the file; those that are not known are left out."""
+    def metadata(self, *, quantized: bool = False) -> dict[str, Any]:
+        """Keys of the file; those that are not known are left out. `quantized`: its weights are, by this program."""
         keys: dict[str, Any] = {
             "general.name": self.name,
             "general.basename": self.basename,
@@ -78,7 +119,10 @@ class Identity:
             "general.license.link": self.license_link,
             "general.tags": list(self.tags),
             "general.languages": list(self.languages),
+            "general.quantized_by": f"localtune {__version__}" if quantized else "",
             **self._base_model(),
+            **self._source(),
+            **self._datasets(),
             **{f"general.sampling.{key}": value for key, value in self.sampling.items()},
             **{f"localtune.{key}": value for key, value in self.lineage.items()},
         }
@@ -98,6 +142,22 @@ class Identity:
             keys["general.base_model.0.repo_url"] = f"https://huggingface.co/{self.base}"
         return keys
 
+    def _source(self) -> dict[str, Any]:
+        if not self.source:
+            return {}
+        organization = self.source.rpartition("/")[0]
+        return {
+            "general.organization": organization,
+            "general.source.repo_url": f"https://huggingface.co/{self.source}",
+        }
+
+    def _datasets(self) -> dict[str, Any]:
+        """Each data set by number, and the ids of those on the hub as general.datasets, which older readers know."""
+        keys: dict[str, Any] = {"general.dataset.count": len(self.datasets)} if self.datasets else {}
+        for number, data in enumerate(self.datasets):
+            keys |= data.metadata(number)
+        return keys | {"general.datasets": list(dict.fromkeys(data.name for data in self.datasets if data.hub))}
+
 
 def identify(
     model: ModelFiles,
@@ -107,8 +167,9 @@ def identify(
     base: str | None,
     revision: str | None,
     lineage: Mapping[str, str],
+    datasets: Sequence[DataSet] = (),
 ) -> Identity:
-    """Who `model` is, trained as `finetune` from `base`: a hub id with its `revision`, or a folder.
+    """Who `model` is, trained as `finetune` on `datasets` from `base`: a hub id with its `revision`, or a folder.
 
     With `base` None it is `model` as it is, and its own name says what it was tuned for and its version, where
     `finetune` is "".
@@ -134,17 +195,19 @@ def identify(
         tags=tuple(card.get("tags", ())),
         sampling=_sampling(model.folder / GENERATION),
         lineage=dict(lineage),
+        source=origin if base is None and _HUB_ID.fullmatch(origin) else "",
+        datasets=tuple(datasets),
     )
 
 
-def file_name(identity: Identity, encoding: str) -> str:
-    """BaseName-SizeLabel-FineTune-Version-Encoding.gguf, at most 200 bytes in UTF-8 and safe on every file system.
+def file_name(identity: Identity, encoding: str, kind: Kind = "") -> str:
+    """BaseName-SizeLabel-FineTune-Version-Encoding[-LoRA].gguf, at most 200 bytes in UTF-8, safe on every file system.
 
     Letters and digits of any script stay, and `.` and `_`; everything else becomes `-`.
     """
     parts = ((identity.basename, 70), (identity.finetune, 70), (identity.version, 20), (identity.size_label, 20))
     basename, finetune, version, size = (_plain(part, most) or None for part, most in parts)
-    name = gguf.naming_convention(None, basename or "model", finetune, version, size, encoding) + ".gguf"
+    name = gguf.naming_convention(None, basename or "model", finetune, version, size, encoding, kind or None) + ".gguf"
     device = unicodedata.normalize("NFKC", name.partition(".")[0]).upper() in _RESERVED
     return f"model-{name}" if device else name
 

@@ -34,3 +34,5 @@ class Conversion:
     """llama.cpp's name."""
     tensors: tuple[Placed, ...]
     metadata: Metadata
+    notes: tuple[str, ...] = ()
+    """Where llama.cpp will compute otherwise than the model, one sentence each."""

@@ -5,11 +5,13 @@ merge. The two agree when every way to make a piece from two pieces is a merge a
 that is checked, and the score of a piece is minus its place among the pieces in the order of their merges. Pieces of
 blanks alone share one score in SentencePiece models, and transformers writes their merges longest left part first,
 which interleaves them. With one score for all of them llama.cpp joins the leftmost two; where there is a piece of every
-length up to the longest, both fill a run of blanks from the left with the longest piece, so the ids are the same. A
-blank before a text, and again after every control token, is what llama.cpp can add; other rules are noted or refused.
+length up to the longest, both fill a run of blanks from the left with the longest piece, so the ids are the same. What
+llama.cpp can do about blanks is to put one before a text and after every control token, or nowhere. That is exactly
+what a tokenizer does that prepends as it normalises, or that never prepends; Metaspace differs at some places, which
+are noted, and chosen so that what a chat template writes has the ids of training wherever that can be.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,8 @@ class _Blanks:
     """llama.cpp puts one before."""
     notes: tuple[str, ...] = ()
     """What differs then."""
+    differs: Callable[[Sequence[str]], bool] = lambda _: False
+    """Whether a text does, given as what stands before, between and behind its added tokens."""
 
 
 def sentencepiece_pieces(state: Mapping[str, Any], *, chat: bool) -> Pieces:
@@ -43,7 +47,7 @@ def sentencepiece_pieces(state: Mapping[str, Any], *, chat: bool) -> Pieces:
     problems = Problems()
     with problems.kept():
         blanks = _blanks(state, chat)
-    beyond = _beyond(model, pairs, order, {token["content"] for token in added.values()})
+    beyond = _beyond(model, pairs, order, {str(token["content"]) for token in added.values() if _is_found(token)})
     problems.add(*map(_problem, beyond))
     problems.end()
     tokens = {
@@ -51,11 +55,17 @@ def sentencepiece_pieces(state: Mapping[str, Any], *, chat: bool) -> Pieces:
         for text, number in sorted(model["vocab"].items(), key=lambda entry: entry[1])
     }
     tokens |= {number: (_content(token), kind_of(token)) for number, token in added.items()}
-    return Pieces("llama", "default", tokens, (), _scores(tokens, order), blanks.prefix, blanks.notes)
+    scores = _scores(tokens, order)
+    return Pieces("llama", "default", tokens, (), scores, blanks.prefix, blanks.notes, blanks.differs)
 
 
 def _problem(what: str) -> Problem:
     return Problem("gguf.tokenizer", what, TOKENIZER, fix=NO_FIT)
+
+
+def _is_found(token: Mapping[str, Any]) -> bool:
+    """Whether an added token is found in a text before any pieces are joined: ▁ stands in no text as it is typed."""
+    return bool(token.get("normalized")) or BLANK not in str(token["content"])
 
 
 def _content(token: Mapping[str, Any]) -> str:
@@ -116,7 +126,10 @@ def _beyond(
 
 def _blanks(state: Mapping[str, Any], chat: bool) -> _Blanks:
     """Raises `InputError` for what llama.cpp cannot do."""
-    normalizers, steps = parts(state.get("normalizer")), parts(state.get("pre_tokenizer"))
+    normalizers = parts(state.get("normalizer"))
+    steps = parts(state.get("pre_tokenizer"))
+    if any(map(_replaces_blanks, normalizers)):
+        steps = [step for step in steps if not _splits_at_blanks(step)]
     replaces, prepends = sum(map(_replaces_blanks, normalizers)), sum(map(_prepends, normalizers))
     if not steps and replaces == 1 and prepends <= 1 and len(normalizers) == replaces + prepends:
         return _Blanks(prefix=prepends == 1)
@@ -138,8 +151,14 @@ def _metaspace(scheme: str, chat: bool) -> _Blanks:
     if scheme == "never":
         return _Blanks(False)
     if scheme == "always":
-        return _Blanks(True, (_BEGINS,))
-    return _Blanks(False, (_OUTSIDE,)) if chat else _Blanks(True, (_BEGINS, _AFTER_CONTROL))
+        return _Blanks(True, (_BEGINS,), lambda between: any(map(_begins_blank, between)))
+    if chat:
+        return _Blanks(False, (_OUTSIDE,), lambda between: bool(between[0]) and not _begins_blank(between[0]))
+    return _Blanks(True, (_BEGINS, _AFTER_CONTROL), lambda between: _begins_blank(between[0]) or any(between[1:]))
+
+
+def _begins_blank(text: str) -> bool:
+    return text.startswith((" ", BLANK))
 
 
 def _is_metaspace(part: Mapping[str, Any]) -> bool:
@@ -148,6 +167,11 @@ def _is_metaspace(part: Mapping[str, Any]) -> bool:
 
 def _replaces_blanks(part: Mapping[str, Any]) -> bool:
     return part.get("type") == "Replace" and part.get("pattern") == {"String": " "} and part.get("content") == BLANK
+
+
+def _splits_at_blanks(part: Mapping[str, Any]) -> bool:
+    """A step that finds nothing to split, since every blank has become ▁ before."""
+    return part.get("type") == "Split" and part.get("pattern") == {"String": " "} and not part.get("invert")
 
 
 def _prepends(part: Mapping[str, Any]) -> bool:

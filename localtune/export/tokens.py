@@ -1,7 +1,7 @@
 """Pieces of a vocabulary as a GGUF lists them, and a tokenizer's added tokens."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from localtune.errors import InputError, Problem
 
 TOKENIZER = "tokenizer.json"
-ANOTHER = "export a model of a supported family, or convert this one with llama.cpp's convert_hf_to_gguf.py"
-NO_FIT = "chat with the model in transformers or mlx-lm: localtune chat FOLDER"
+_CONVERTER = "localtune export MODEL --converter PATH_TO_LLAMA.CPP"
+ANOTHER = f"export a model of a supported family, or this one with llama.cpp's own converter: {_CONVERTER}"
+NO_FIT = f"chat with the model as it is: localtune chat FOLDER; or try llama.cpp's own converter: {_CONVERTER}"
 
 
 class Kind(IntEnum):
@@ -40,6 +41,8 @@ class Pieces:
     """Whether a blank is put before a text; None = llama.cpp decides by `model`."""
     notes: tuple[str, ...] = ()
     """How llama.cpp differs from the tokenizer, where it does."""
+    differs: Callable[[Sequence[str]], bool] = lambda _: False
+    """Whether it may differ in a text, given as what stands before, between and behind its added tokens."""
 
 
 def added_tokens(state: Mapping[str, Any]) -> dict[int, dict[str, Any]]:

@@ -6,20 +6,35 @@ rows of q and k (and their biases) are regrouped: row (head, i, half) of the fil
 
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
 from localtune.batch import Floats
 from localtune.errors import InputError, Problem
 from localtune.export.placed import Placed
-from localtune.model.weights import BLOCK, Weights
+from localtune.model.tensors import TensorInfo
+from localtune.model.weights import BLOCK
 
 
-def values_of(placed: Placed, weights: Weights, head_dim: int) -> Iterator[Floats]:
+class Source(Protocol):
+    """Weights by name: `Weights`, or `plain_weights` of a model that is quantised."""
+
+    def __getitem__(self, name: str) -> TensorInfo:
+        """Type, shape and file of a tensor."""
+
+    def rows(self, name: str, start: int, stop: int) -> Floats:
+        """Rows `start` to `stop`, float32 [stop - start, ...], an array of its own."""
+
+    def blocks(self, name: str) -> Iterator[tuple[int, Floats]]:
+        """First row and float32 rows of every block."""
+
+
+def values_of(placed: Placed, weights: Source, head_dim: int) -> Iterator[Floats]:
     """The values of a tensor in blocks of whole rows, float32 [rows, width] or [width], in the order of the file.
 
-    Blocks have at most `BLOCK` bytes, or one row; where rows are regrouped, one head. Raises `InputError` for a file of
-    the model that cannot be read.
+    Blocks have at most `BLOCK` bytes, or one row; where rows are regrouped, one head; where experts lie stacked in the
+    model, the matrix of one. Raises `InputError` for a file of the model that cannot be read.
     """
     if placed.values is not None:
         yield placed.values
@@ -40,9 +55,10 @@ def regrouped(rows: Floats, head_dim: int) -> Floats:
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
 
 
-def _rows(placed: Placed, source: str, weights: Weights, head_dim: int) -> Iterator[Floats]:
+def _rows(placed: Placed, source: str, weights: Source, head_dim: int) -> Iterator[Floats]:
     if not placed.heads:
-        yield from (rows for _, rows in weights.blocks(source))
+        for _, rows in weights.blocks(source):
+            yield rows.reshape(-1, rows.shape[-1]) if rows.ndim > 2 else rows
         return
     total, *rest = weights[source].shape
     step = head_dim * max(1, BLOCK // (4 * head_dim * math.prod(rest)))

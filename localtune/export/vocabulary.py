@@ -3,12 +3,17 @@
 There are as many tokens as the embedding has rows; ids without a token become `[PADi]`, which nothing produces and no
 token is called. What `tokenizer.json` does and llama.cpp cannot is refused; what differs in corners is a note, for the
 proof and the reader.
+
+llama.cpp lets a token swallow the blanks behind it only in Phi-3's vocabulary, and knows that by `general.name` alone:
+where precisely the tokens of its rule do so in the tokenizer, the file has such a name.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from localtune.data.tokenizer import Tokenizer
@@ -32,6 +37,22 @@ class Vocabulary:
     template: str | None
     notes: tuple[str, ...]
     """How llama.cpp differs from the tokenizer, one sentence each."""
+    named: str = ""
+    """What general.name has to be for llama.cpp to read texts as the tokenizer does; "" = anything."""
+
+    def differs(self, text: str) -> bool:
+        """Whether llama.cpp may give `text` other ids than the tokenizer; never false where it does.
+
+        Added tokens in it are read as such by both.
+        """
+        return self.pieces.differs(self._added.split(text))
+
+    @cached_property
+    def _added(self) -> re.Pattern[str]:
+        """The tokens that are cut out of a text before anything else, longest first."""
+        kinds = (Kind.CONTROL, Kind.USER_DEFINED)
+        texts = sorted((text for text, kind in self.pieces.tokens.values() if kind in kinds), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, filter(None, texts))) or "(?!)")
 
     def metadata(self) -> dict[str, Any]:
         """The keys tokenizer.*."""
@@ -54,6 +75,8 @@ class Vocabulary:
             keys["tokenizer.ggml.add_space_prefix"] = self.pieces.space_prefix
         if self.template is not None:
             keys["tokenizer.chat_template"] = self.template
+        if self.named:
+            keys["general.name"] = self.named
         return keys
 
 
@@ -70,6 +93,9 @@ def read_vocabulary(model: ModelFiles, tokenizer: Tokenizer) -> Vocabulary:
         pieces = _pieces(state, chat=special is not None and special.chat_prefix)
         problems.add(*_misfits(pieces, rows), *_moved(tokenizer))
     stripping = _stripping(state)
+    named = PHI_3 if pieces is not None and pieces.scores is not None and _strips_as_phi_3(state) else ""
+    if named:
+        stripping = []
     used = [name for name in stripping if name in template]
     if used:
         what = f"{', '.join(used[:4])[:200]} swallows blanks or wants a word of its own, which llama.cpp does not do"
@@ -79,7 +105,7 @@ def read_vocabulary(model: ModelFiles, tokenizer: Tokenizer) -> Vocabulary:
     assert pieces is not None
     notes = [f"blanks beside {', '.join(stripping[:4])[:200]} are kept by llama.cpp"] if stripping else []
     portable = _portable(tokenizer, special.ids, _texts(state))
-    return Vocabulary(pieces, rows, special, portable, (*pieces.notes, *special.notes, *notes))
+    return Vocabulary(pieces, rows, special, portable, (*pieces.notes, *special.notes, *notes), named)
 
 
 def _filler(number: int, taken: Set[str]) -> str:
@@ -153,6 +179,23 @@ def _stripping(state: Mapping[str, Any]) -> list[str]:
     """Added tokens that swallow the blanks beside them: in a template that matters, elsewhere it is noted."""
     keys = ("lstrip", "rstrip", "single_word")
     return [str(token["content"]) for token in added_tokens(state).values() if any(token.get(key) for key in keys)]
+
+
+PHI_3 = "Phi-3"
+"""A name by which llama.cpp applies the rule."""
+_UNSTRIPPED = ("<unk>", "<s>", "<|endoftext|>")
+_STRIPPED = "</s>"
+"""Tokens the rule names; without them llama.cpp ends at such a name."""
+
+
+def _strips_as_phi_3(state: Mapping[str, Any]) -> bool:
+    """Whether every added token but three swallows the blanks behind it, and nothing else."""
+    added = {str(token["content"]): token for token in added_tokens(state).values()}
+    if not added.keys() >= {*_UNSTRIPPED, _STRIPPED} or any(
+        token.get("lstrip") or token.get("single_word") for token in added.values()
+    ):
+        return False
+    return all(bool(token.get("rstrip")) == (text not in _UNSTRIPPED) for text, token in added.items())
 
 
 def _portable(tokenizer: Tokenizer, ids: Mapping[str, int], texts: Mapping[int, str]) -> str | None:

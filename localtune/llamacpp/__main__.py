@@ -1,8 +1,8 @@
 """The child: llama.cpp's server, loaded as the first line of stdin orders, ending with stdin.
 
-That line is a JSON object: path, key, context (tokens, 0 = the model's), threads (null = llama.cpp's choice), exact.
-It answers with one line: {"address": "127.0.0.1:PORT"}, or {"missing": why}. A file that does not load ends it with
-exit code 1, and stderr says why in llama.cpp's words.
+That line is a JSON object: path, key, and what `order.Order` says. It answers with one line:
+{"address": "127.0.0.1:PORT"}, or {"missing": why}. A file that does not load ends it with exit code 1, and stderr says
+why in llama.cpp's words.
 """
 
 import importlib
@@ -45,7 +45,12 @@ def _end_with_parent() -> None:
 def _parameters(llama: Any, order: Mapping[str, Any]) -> Any:
     parameters = llama.CommonParams()
     parameters.model.path, parameters.api_keys = order["path"], [order["key"]]
-    parameters.n_ctx, parameters.n_parallel, parameters.warmup = order["context"], 1, False
+    parameters.n_ctx, parameters.n_parallel, parameters.warmup = order["context"], order["parallel"], False
+    parameters.kv_unified = False  # each conversation has the context it was promised
+    parameters.port, parameters.cache_prompt = order["port"], order["cache"]
+    if order["alias"]:
+        parameters.model_alias = {order["alias"]}
+    parameters.lora_adapters = [llama.CommonAdapterLoraInfo(path, scale) for path, scale in order["adapters"]]
     parameters.n_ctx_checkpoints = 0  # with them, sliding-window models answer wrongly from the second prompt on
     parameters.cache_ram_mib = 0
     parameters.ui, parameters.endpoint_slots, parameters.cors_origins, parameters.offline = False, False, "", True

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem, RunFailed
+from localtune.llamacpp.order import Order
 
 _ERROR = re.compile(r"^[\d.]+ E +(?:[a-z]+ +)?\w+: (?:error loading model: )?(?P<said>.*)$")
-_SAYS_NOTHING = re.compile("failed to load model|trying to fit params|exiting due to")
+_SAYS_NOTHING = re.compile(
+    "failed to load model|trying to fit params|exiting due to|failed to create.context|failed to load lora adapter '"
+)
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """OpenMP's threads spin while they wait; beside other work on two cores, 40 tokens took 25 s instead of 0.04 s."""
 SILENCE = 600.0
@@ -27,12 +30,15 @@ four passes over the weights: at most 150 s each, also where they come from a di
 class Child:
     """One process that serves one file."""
 
-    def __init__(self, path: Path, order: Mapping[str, Any], check: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, path: Path, order: Order, check: Callable[[], None] | None = None, *, key: str | None = None
+    ) -> None:
         """Start it and wait until it serves. Raises `InputError` for a file it does not load, `MachineError`.
 
-        `check` is called before every request; what it raises goes to whoever asks.
+        `check` is called before every request; what it raises goes to whoever asks. `key` is what clients must know; by
+        default a random one that only the two know.
         """
-        self.path, self._key, self._check = path, secrets.token_hex(32), check
+        self.path, self._adapters, self._key, self._check = path, order.adapters, key or secrets.token_hex(32), check
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "localtune.llamacpp"],
@@ -42,7 +48,7 @@ class Child:
             env=PATIENT | os.environ,
         )
         try:
-            self.address = self._start({**order, "path": str(path), "key": self._key})
+            self.address = self._start({**order.to_json(), "path": str(path), "key": self._key})
         except BaseException:
             self.close()
             raise
@@ -76,6 +82,12 @@ class Child:
                     if "error" in event:
                         raise self._refused(event["error"])
                     yield event
+
+    def watch(self, seconds: float) -> None:
+        """Wait `seconds`. Raises `RunFailed` as soon as it ends by itself."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+            raise self.lost("it ended")
 
     def lost(self, how: str) -> RunFailed:
         """The error of an answer that did not come, or broke off; `how` where the process lives on."""
@@ -115,8 +127,17 @@ class Child:
             what = f"llama.cpp is not installed: {said['missing']}"
             raise MachineError(Problem("llamacpp.missing", what, fix="pip install xllamacpp"))
         self._process.wait()
-        what = "llama.cpp does not load this file"
-        raise InputError(Problem("gguf.unloadable", what, str(self.path), self._reasons() or self._last_words()))
+        raise self._unloadable()
+
+    def _unloadable(self) -> InputError:
+        said = self._reasons() or self._last_words()
+        log = "\n".join(self._lines())
+        adapter = next((path for path in self._adapters if f"load lora adapter '{path}'" in log), None)
+        if adapter is None:
+            return InputError(Problem("gguf.unloadable", "llama.cpp does not load this file", str(self.path), said))
+        what = f"llama.cpp does not load this adapter beside {self.path.name}"
+        fix = "name the base that it was trained on, or export the adapter again"
+        return InputError(Problem("adapter.unloadable", what, str(adapter), said, fix))
 
     @contextlib.contextmanager
     def _request(

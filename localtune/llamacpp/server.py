@@ -17,11 +17,14 @@ import numpy as np
 
 from localtune.batch import Floats, Ints
 from localtune.llamacpp.child import Child
+from localtune.llamacpp.order import Order
 
 Messages = Sequence[Mapping[str, Any]]
 """Each with role and content."""
 CERTAIN = 1000.0
 """A bias in nats that no logit outweighs."""
+MOST = 100.0
+"""Scale of an adapter. Far above it numbers overflow, and llama.cpp's cache holds on to what is no number."""
 SLOWEST = 60.0
 """Seconds for a token that is drawn, where the weights are read from a slow disk each time."""
 
@@ -61,14 +64,17 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
         context: int = 0,
         threads: int | None = None,
         exact: bool = True,
+        adapters: Sequence[Path] = (),
         check: Callable[[], None] | None = None,
     ) -> None:
         """Load `path`; `context` tokens at most, 0 = the model's own length, which is also the most there is.
 
-        `check` is called before every request to llama.cpp, and may raise to end the work.
+        `adapters` are LoRA files, all of which count in full until `scales` says otherwise. `check` is called before
+        every request to llama.cpp, and may raise to end the work.
         Raises `InputError` for a file that llama.cpp does not load, `MachineError` without xllamacpp.
         """
-        self._child = Child(path, {"context": context, "threads": threads, "exact": exact}, check)
+        self._scales = self._computed_with = [1.0] * len(adapters)
+        self._child = Child(path, Order(context, threads, exact, adapters, self._scales), check)
         try:
             self._meta = self._child.ask("GET", "/v1/models")["data"][0]["meta"]
         except BaseException:
@@ -84,6 +90,12 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
     def vocabulary(self) -> int:
         """Rows of the output layer."""
         return int(self._meta["n_vocab"])
+
+    def scales(self, scales: Sequence[float]) -> None:
+        """How much each adapter counts from the next question on, from -`MOST` to `MOST`; 0 = off."""
+        if len(scales) != len(self._scales) or not all(abs(scale) <= MOST for scale in scales):
+            raise ValueError(f"{len(self._scales)} numbers from -{MOST:g} to {MOST:g}, not {scales!r:.200}")
+        self._scales = list(scales)
 
     def tokenize(self, text: str, *, special: bool, parse: bool) -> list[int]:
         """Ids of `text`; `special` adds BOS where the file says so, `parse` reads control strings as control tokens."""
@@ -129,7 +141,7 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
         self, messages: Messages, *, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, tokens: int = 512
     ) -> Generator[str, None, Ended]:
         """The answer to `messages` under the file's own template, as it comes; closing the iterator stops it."""
-        body = _sampling(temperature, top_p, seed) | {"max_tokens": tokens, "reasoning_format": "none"}
+        body = self._sampling(temperature, top_p, seed) | {"max_tokens": tokens, "reasoning_format": "none"}
         ended = None
         for event in self._child.stream("/v1/chat/completions", body | {"messages": list(messages)}):
             choice = event["choices"][0]
@@ -144,7 +156,7 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
     ) -> Generator[str, None, Ended]:
         """What follows the token `ids`, as it comes; closing the iterator stops it."""
         ended = None
-        body = _sampling(temperature, top_p, seed) | {"prompt": list(map(int, ids)), "n_predict": tokens}
+        body = self._sampling(temperature, top_p, seed) | {"prompt": list(map(int, ids)), "n_predict": tokens}
         for event in self._child.stream("/completion", body):
             if event["content"]:
                 yield event["content"]
@@ -163,6 +175,22 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _lora(self) -> dict[str, Any]:
+        """The part of a request that says how much each adapter counts.
+
+        What was computed of a prompt under other scales is not used again: llama.cpp itself does not always mind that.
+        """
+        if not self._scales:
+            return {}
+        fresh = {} if self._scales == self._computed_with else {"cache_prompt": False}
+        self._computed_with = self._scales
+        return {"lora": [{"id": i, "scale": scale} for i, scale in enumerate(self._scales)]} | fresh
+
+    def _sampling(self, temperature: float, top_p: float, seed: int) -> dict[str, Any]:
+        """Temperature, then nucleus, and nothing of llama.cpp's other defaults; the largest seed would mean "any"."""
+        drawn = {"temperature": temperature, "top_p": top_p, "seed": seed % 0xFFFFFFFF}
+        return drawn | {"samplers": ["temperature", "top_p"]} | self._lora()
 
     def _whole(self, ended: Ended | None) -> Ended:
         if ended is None:
@@ -186,15 +214,11 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
 
     def _complete(self, ids: Sequence[int], tokens: int, **more: Any) -> dict[str, Any]:
         body = {"prompt": list(map(int, ids)), "n_predict": tokens, "temperature": 0.0, "cache_prompt": False}
-        answer: dict[str, Any] = self._child.ask("POST", "/completion", body | more, more=SLOWEST * tokens)
+        answer: dict[str, Any] = self._child.ask(
+            "POST", "/completion", body | more | self._lora(), more=SLOWEST * tokens
+        )
         return answer
 
 
 def _by_id(drawn: Mapping[str, Any]) -> dict[int, float]:
     return {int(entry["id"]): entry["logprob"] for entry in drawn["top_logprobs"]}
-
-
-def _sampling(temperature: float, top_p: float, seed: int) -> dict[str, Any]:
-    """Temperature, then nucleus, and nothing of llama.cpp's other defaults; the largest seed would mean "any"."""
-    samplers = ["temperature", "top_p"]
-    return {"temperature": temperature, "top_p": top_p, "seed": seed % 0xFFFFFFFF, "samplers": samplers}

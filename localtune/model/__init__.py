@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localtune.errors import InputError, Problem
+from localtune.model import bitsandbytes_layout
 from localtune.model.config import ModelConfig as ModelConfig
 from localtune.model.config import model_config, read_config, stop_ids
 from localtune.model.hub import Download as Download
@@ -19,6 +20,7 @@ from localtune.model.hub import snapshot
 from localtune.model.quantized import unpacked
 from localtune.model.tensors import TensorInfo as TensorInfo
 from localtune.model.tensors import read_tensors
+from localtune.model.weights import Weights
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?", re.ASCII)
 
@@ -51,7 +53,10 @@ class ModelFiles:
 
     @property
     def weights(self) -> tuple[TensorInfo, ...]:
-        """The tensors with the shapes the model computes with: those that mlx-lm packed by what they stand for."""
+        """The tensors with the shapes the model computes with: packed ones by what they stand for."""
+        if self.config.quantized == "bitsandbytes":
+            packed = bitsandbytes_layout.packed_weights(Weights(self), "F32")
+            return bitsandbytes_layout.shapes(self.tensors, {one.plain.name: one for one in packed})
         how = self.config.quantization
         return self.tensors if how is None else unpacked(self.tensors, how)
 
@@ -82,8 +87,8 @@ def resolve(
     config = read_config(folder)
     tensors = read_tensors(folder)
     found = ModelFiles(name, folder, revision, model_config(config, tensors), tensors, stop_ids(folder, config))
-    if found.config.quantization is not None:
-        unpacked(tensors, found.config.quantization)  # a contradiction is told now, not when sizes are asked for
+    if found.config.quantized in ("mlx", "bitsandbytes"):
+        _ = found.weights  # a contradiction is told now, not when sizes are asked for
     return found
 
 

@@ -105,6 +105,15 @@ class Weights:
         stored = np.ndarray((stop - start, *shape[1:]), DTYPES[tensor.dtype], self.raw(name)[start * row : stop * row])
         return decode(stored, tensor.dtype)
 
+    def matrix(self, name: str, kind: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """A tensor's bytes as they lie in its file, read as an array of `kind` and `shape`, which fill them."""
+        return np.ndarray(shape, kind, self.raw(name))
+
+    def floats(self, name: str, shape: tuple[int, ...], start: int, stop: int) -> Floats:
+        """Rows `start` to `stop`, float32, of a tensor of F32, F16 or BF16 seen as one of `shape`."""
+        kind = self[name].dtype
+        return decode(self.matrix(name, DTYPES[kind], shape)[start:stop], kind)
+
     def blocks(self, name: str) -> Iterator[tuple[int, Floats]]:
         """First row and float32 rows of every block of a tensor, in order: at most `BLOCK` bytes, or one row."""
         shape = self[name].shape or (1,)

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from localtune import __version__
@@ -10,15 +10,17 @@ from localtune.adapter import WEIGHTS_FILE, Full
 from localtune.errors import InputError, Problem
 from localtune.events import Event, Phase, Product, Warn
 from localtune.events import Proof as Proved
-from localtune.fuse import Fused, fuse, refuse_quantized
+from localtune.fuse import Fused, fuse
 from localtune.job import Job, changes_since, unfinished
-from localtune.model import ModelFiles, resolve
+from localtune.model import ModelFiles, TensorInfo, resolve
+from localtune.model.plain import plain_tensors, refuse_quantized
 from localtune.modelcard import model_card, stated_licence
 from localtune.products import RECORD, event_of, failure, making, name_in, set_aside, writing
 from localtune.products.card import card_of
 from localtune.products.source import reference_of, with_expected, with_weights
 from localtune.proof import Proof, prove_weights
 from localtune.reference import Reference, write
+from localtune.requantise import requantise
 from localtune.runs.files import MANIFEST, folder_size, is_complete, new_folder, read_json, sha256, sweep, write_json
 from localtune.score import nothing_asked
 
@@ -58,7 +60,7 @@ def fused(
         with new_folder(target) as temporary:
             yield Phase("fusing", f"the adapter of {job.run.name} into {job.model.name}")
             made = fuse(job.model, job.run.adapter, temporary)
-            if rounded := job.model.config.dtype != "float32":
+            if rounded := _is_rounded(plain_tensors(job.model)):
                 made, rounded = yield from _without_loss(job, temporary, made)
             if reference is not None:
                 proof = yield from _proven(job, target, temporary, reference, heed)
@@ -82,6 +84,11 @@ def _without_loss(job: Job, folder: Path, made: Fused) -> Generator[Event, None,
         return made, True
     yield _rounding(job, f"would keep {made.kept:.0%} of what training changed")
     return _in_float32(job, folder), False
+
+
+def _is_rounded(tensors: Sequence[TensorInfo]) -> bool:
+    """Whether weights of these types hold less than float32 does."""
+    return any(tensor.dtype in ("BF16", "F16") for tensor in tensors)
 
 
 def _rounding(job: Job, what: str) -> Warn:
@@ -108,7 +115,7 @@ def _proven(
         return None
     if target == job.run.fused:
         write(reference, job.run.weights)
-    return prove_weights(target.name, reference, began, rounded=model.config.dtype != "float32")
+    return prove_weights(target.name, reference, began, rounded=_is_rounded(model.tensors))
 
 
 def _describe(job: Job, folder: Path, made: Fused, proof: Proof | None, *, own: bool) -> None:
@@ -170,15 +177,40 @@ def fused_adapter(adapter: Path, model: ModelFiles, folder: Path) -> Generator[E
     return folder
 
 
+def requantised(job: Job, folder: Path | None = None) -> Generator[Event, None, Path]:
+    """The folder of the fused model on the grid the run trained on; every layer keeps its change, or it is refused.
+
+    Raises what `requantise` raises, and `InputError` when there is nothing to fuse or the folder is there already.
+    """
+    target = folder or job.run.fused.with_name("requantised")
+    _can_be_fused(job)
+    if target.exists():
+        raise _exists(target, "is there already")
+    began, precision = time.monotonic(), job.plan.precision
+    with making(job.run), writing(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(target.parent)
+        with new_folder(target) as temporary:
+            yield Phase("fusing", f"the adapter of {job.run.name} into {job.model.name}, on its grid")
+            made = requantise(job.model, job.run.adapter, temporary, precision.storage, precision.compute)
+            (temporary / "README.md").write_text(card_of(job, None), encoding="utf-8")
+            whence = {"run": job.run.name, "adapter": _adapter(job), "correlations": dict(made.correlations)}
+            write_json(temporary / RECORD, whence | {"passed": None})
+    yield Product("requantised", name_in(target, job.run), folder_size(target), time.monotonic() - began)
+    least = min(made.correlations, key=lambda module: made.correlations[module])
+    text = f"layer by layer only: {least} keeps least of its change, a correlation of {made.correlations[least]:.3f}"
+    yield Warn("proof.layers", text)
+    return target
+
+
 def _can_be_fused(job: Job) -> None:
     if isinstance(job.trainable, Full):
         fix = f"localtune export {job.run.name} --gguf Q8_0"
         what = "every weight was trained: there is no adapter to fuse, the product is whole"
         raise InputError(Problem("fuse.full", what, str(job.run.model), fix=fix))
-    adapter = job.run.adapter
-    original = f"localtune fuse {adapter} -m ORIGINAL_16_BIT_MODEL -o FUSED"
+    original = f"localtune fuse {job.run.adapter} -m ORIGINAL_16_BIT_MODEL -o FUSED"
     refuse_quantized(job.model, f"localtune chat {job.run.name}   or   {original}")
-    if not is_complete(adapter, verify=True):
+    if not is_complete(job.run.adapter, verify=True):
         raise unfinished(job.run)
 
 

@@ -1,187 +1,235 @@
 """GGUF files of a source, each read back by llama.cpp and compared before it gets its name."""
 
 import importlib.util
-import json
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from localtune.adapter import Full
 from localtune.batch import Ints
-from localtune.errors import InputError, MachineError, Problem
+from localtune.errors import MachineError
 from localtune.events import Event, Phase, Product, Replies, Warn
-from localtune.export import Exportable, prepare
-from localtune.export.gguf_file import PROOF, set_string, write_gguf
+from localtune.export import prepare
+from localtune.export.converter import CONVERTED, convert
+from localtune.export.encodings import ENCODINGS
+from localtune.export.gguf_file import PROOF, set_string, write_ggufs
 from localtune.export.identity import file_name
+from localtune.export.quantize_tool import quantize
 from localtune.job import Job, unfinished
-from localtune.outlay import EXACT, exact_encoding
-from localtune.products import RECORD, event_of, failure, making, name_in, set_aside, writing
+from localtune.outlay import EXACT, affordable, exact_encoding
+from localtune.products import event_of, making, name_in, writing
+from localtune.products.book import enter, refuse_foreign, rejected, summary, temporary_of
+from localtune.products.delivery import deliver, describe
 from localtune.products.fused import fused
 from localtune.products.source import Source, of_run
 from localtune.proof import Proof, prove_file
-from localtune.runs.files import TEMPORARY, is_complete, read_json, settle, sha256, sweep, write_json
+from localtune.proof.checks import loss
+from localtune.reference import Reference
+from localtune.runs.files import is_complete, settle, sweep
 from localtune.score import nothing_asked
 
 Heed = Callable[[], None]
 """May raise to end the work."""
 
 
-def export_run(
-    job: Job, encodings: Sequence[str], folder: Path | None = None, *, check: bool = True, heed: Heed = nothing_asked
-) -> Generator[Event, None, list[Path]]:
-    """The product of a run as GGUF files in `folder`, or in the run's own; an adapter is fused first."""
+@dataclass(frozen=True)
+class Tools:
+    """Programs of the user's own that take part."""
+
+    converter: Path | None = None
+    """A llama.cpp checkout whose converter writes the files instead."""
+    imatrix: Path | None = None
+    """An importance matrix for llama-quantize."""
+
+
+NO_TOOLS = Tools()
+
+
+def export_run(job: Job, encodings: Sequence[str], *, heed: Heed = nothing_asked) -> Generator[Event, None, list[Path]]:
+    """The product of a run as GGUF files in its own folder; an adapter is fused first."""
     with making(job.run, None if heed is nothing_asked else heed):
-        if isinstance(job.trainable, Full):
-            weights = job.run.model
-            if not is_complete(weights, verify=True):
-                raise unfinished(job.run)
-        else:
-            weights = yield from fused(job, check=check, heed=heed)
-        source = yield from of_run(job, weights, folder, check=check, heed=heed)
-        return (yield from export(source, encodings, heed=heed))
+        source = yield from source_of_run(job, None, check=True, heed=heed)
+        files = yield from export(source, encodings, heed=heed)
+        yield from describe(source, files, job)
+        yield from deliver(source, files[0], job.recipe.export.to)
+        return files
+
+
+def source_of_run(
+    job: Job, folder: Path | None, *, check: bool, heed: Heed = nothing_asked
+) -> Generator[Event, None, Source]:
+    """The product of a run, fused first where it is an adapter; its files go to `folder`, or into the run's own."""
+    if isinstance(job.trainable, Full):
+        weights = job.run.model
+        if not is_complete(weights, verify=True):
+            raise unfinished(job.run)
+    else:
+        weights = yield from fused(job, check=check, heed=heed)
+    return (yield from of_run(job, weights, folder, check=check, heed=heed))
 
 
 def export(
-    source: Source, encodings: Sequence[str], *, heed: Heed = nothing_asked
+    source: Source, encodings: Sequence[str], *, heed: Heed = nothing_asked, tools: Tools = NO_TOOLS
 ) -> Generator[Event, None, list[Path]]:
     """Write and prove one file per encoding; where all of them round, the conversion is proven in an exact one first.
 
-    Raises `InputError` for what cannot be exported or would replace a foreign file, `RunFailed` for a file that fails;
-    those before it stay. Where nothing can be compared the files are marked unverified, and a warning says so.
+    Types that are not written here are made by llama-quantize from the exact file. Raises `InputError` for what cannot
+    be exported or would replace a foreign file, `RunFailed` for a file that fails; those before it stay. Where nothing
+    can be compared the files are marked unverified, and a warning says so.
     """
     if source.rounds_away and "BF16" in encodings:
         text = "BF16 would round away what training changed, as in the fused model: F16 is written instead"
         yield Warn("export.rounding", text)
         encodings = list(dict.fromkeys("F16" if name == "BF16" else name for name in encodings))
-    ready = prepare(source.model, source.tokenizer, encodings)
-    names = {encoding: file_name(source.identity, encoding) for encoding in encodings}
+    work = _Work(source, encodings, tools, heed)
     with writing(source.folder):
         source.folder.mkdir(parents=True, exist_ok=True)
-    _refuse_foreign(source.folder, list(names.values()))
+    refuse_foreign(source.folder, [work.paths[encoding].name for encoding in encodings])
     sweep(source.folder)
-    for note in ready.notes:
-        yield Warn("export.note", note)
-    work = _Work(source, ready, heed, source.reference is not None)
-    if work.compares and importlib.util.find_spec("xllamacpp") is None:
-        yield _unverified("llama.cpp is not installed", "pip install xllamacpp")
-        work.compares = False
-    answers: dict[str, Sequence[Ints]] = {}
-    if work.compares and not set(encodings) & set(EXACT):
-        yield from work.conversion()
-    for encoding in sorted(names, key=lambda name: name not in EXACT):
-        answers[encoding] = yield from work.file(encoding, source.folder / names[encoding])
+    yield from work.remarks()
+    answers = yield from work.done()
     yield from _replies(source, answers)
-    return [source.folder / name for name in names.values()]
+    return [work.paths[encoding] for encoding in encodings]
 
 
 class _Work:
     """One export under way."""
 
-    def __init__(self, source: Source, ready: Exportable, heed: Heed, compares: bool) -> None:
-        self.source, self.ready, self.heed, self.compares = source, ready, heed, compares
+    def __init__(self, source: Source, asked: Sequence[str], tools: Tools, heed: Heed) -> None:
+        self.source, self.asked, self.tools, self.heed = source, asked, tools, heed
+        self.reference = source.reference
+        """What the files are compared with; None where nothing is."""
+        self.exact = next((name for name in EXACT if name in asked), exact_encoding(source.model))
+        """In which the conversion is proven, and from which llama-quantize works."""
+        ours = CONVERTED if tools.converter or tools.imatrix else tuple(ENCODINGS)
+        needed = self.reference is not None or any(name not in ours for name in asked)
+        self.written = [name for name in dict.fromkeys([self.exact, *asked] if needed else asked) if name in ours]
+        self.paths = {name: source.folder / file_name(source.identity, name) for name in {*asked, *self.written}}
+        self.ready = None if tools.converter else prepare(source.model, source.tokenizer, self.written)
 
-    def conversion(self) -> Generator[Event, None, None]:
-        """Prove the conversion itself, by a file that nothing is rounded in and that is then removed."""
-        encoding = exact_encoding(self.source.model)
-        path = self.source.folder / file_name(self.source.identity, encoding)
-        temporary = _temporary(path)
+    def remarks(self) -> Generator[Event, None, None]:
+        """What is worth knowing before anything is written."""
+        for note in self.ready.notes if self.ready else ():
+            yield Warn("export.note", note)
+        if self.reference is not None:
+            yield from _worse(self.reference)
+            if importlib.util.find_spec("xllamacpp") is None:
+                yield _unverified("llama.cpp is not installed", "pip install xllamacpp")
+                self.reference = None
+
+    def done(self) -> Generator[Event, None, dict[str, Sequence[Ints]]]:
+        """Write and prove every file; what each answers to the prompts, by encoding."""
+        temporaries = {name: temporary_of(path) for name, path in self.paths.items()}
+        answers: dict[str, Sequence[Ints]] = {}
         try:
-            yield Phase("exporting", f"{path.name}, to prove the conversion without rounding")
-            with writing(path.parent):
-                write_gguf(self.ready, temporary, encoding, self.source.identity)
-            proof = yield from self._proven(temporary, f"conversion ({encoding})", encoding)
+            seconds = yield from self._write({name: temporaries[name] for name in self.written})
+            if self.exact in self.written and self.exact not in self.asked:
+                yield from self._conversion(temporaries[self.exact])
+            for name in sorted(self.asked, key=lambda name: name != self.exact):
+                if name not in self.written:
+                    seconds = yield from self._quantized(name, temporaries)
+                answers[name] = yield from self._file(name, temporaries[name], seconds)
+        finally:
+            for temporary in temporaries.values():
+                temporary.unlink(missing_ok=True)
+        return answers
+
+    def _write(self, files: Mapping[str, Path]) -> Generator[Event, None, float]:
+        """All files that are written here, in one pass over the weights; seconds."""
+        yield Phase("exporting", ", ".join(self.paths[name].name for name in files))
+        began = time.monotonic()
+        with writing(self.source.folder):
+            if self.ready is not None:
+                write_ggufs(self.ready, files, self.source.identity)
+                return time.monotonic() - began
+            assert self.tools.converter is not None
+            for name, path in files.items():
+                convert(self.tools.converter, self.source.model.folder, path, name)
+        return time.monotonic() - began
+
+    def _quantized(self, encoding: str, temporaries: Mapping[str, Path]) -> Generator[Event, None, float]:
+        """A type that llama-quantize makes; seconds."""
+        yield Phase("exporting", f"{self.paths[encoding].name}, by llama-quantize")
+        began, exact = time.monotonic(), temporaries[self.exact]
+        with writing(self.source.folder):
+            quantize(exact if exact.exists() else self.paths[self.exact], temporaries[encoding], encoding,
+                     self.tools.imatrix)  # fmt: skip
+        return time.monotonic() - began
+
+    def _conversion(self, temporary: Path) -> Generator[Event, None, None]:
+        """Prove the conversion itself, by a file that nothing is rounded in and that nobody asked for."""
+        if self.reference is None:
+            return
+        proof = yield from self._proven(temporary, f"conversion ({self.exact})", self.exact)
+        if proof is not None and not proof.passed:
+            raise rejected(self.source, proof, temporary, self.paths[self.exact])
+
+    def _file(self, encoding: str, temporary: Path, seconds: float) -> Generator[Event, None, Sequence[Ints]]:
+        """Prove the file at `temporary` and give it its name; returns its answers to the prompts."""
+        path = self.paths[encoding]
+        proof = (yield from self._proven(temporary, path.name, encoding)) if self.reference is not None else None
+        with writing(path.parent):
+            if proof is not None:
+                with suppress(KeyError):  # a file of another converter has no room for it
+                    set_string(temporary, PROOF, summary(proof))
             if proof is not None and not proof.passed:
-                raise self._rejected(proof, temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def file(self, encoding: str, path: Path) -> Generator[Event, None, Sequence[Ints]]:
-        """Write and prove the file `path`; returns its answers to the prompts."""
-        temporary = _temporary(path)
-        try:
-            yield Phase("exporting", path.name)
-            began = time.monotonic()
-            with writing(path.parent):
-                write_gguf(self.ready, temporary, encoding, self.source.identity)
-            seconds = time.monotonic() - began
-            proof = (yield from self._proven(temporary, path.name, encoding)) if self.compares else None
-            with writing(path.parent):
-                if proof is not None:
-                    set_string(temporary, PROOF, _summary(proof))
-                if proof is not None and not proof.passed:
-                    raise self._rejected(proof, temporary, path)
-                settle(temporary)
-                _record(self.source, temporary, path.name, proof)
-                os.replace(temporary, path)
-            yield Product(encoding, name_in(path, self.source.run), path.stat().st_size, seconds)
-            return proof.answers if proof else ()
-        finally:
-            temporary.unlink(missing_ok=True)
+                raise rejected(self.source, proof, temporary, path)
+            settle(temporary)
+            enter(self.source, temporary, path.name, proof)
+            os.replace(temporary, path)
+        yield Product(encoding, name_in(path, self.source.run), path.stat().st_size, seconds)
+        return proof.answers if proof else ()
 
     def _proven(self, path: Path, product: str, encoding: str) -> Generator[Event, None, Proof | None]:
         """The proof of the file at `path`; None with a warning where nothing here can read it."""
         yield Phase("proving", product)
-        assert self.source.reference is not None
+        assert self.reference is not None
+        differs = self.ready.vocabulary.differs if self.ready else _never
         try:
-            proof = prove_file(path, product, encoding, self.source.tokenizer, self.source.reference, self.heed)
+            proof = prove_file(
+                path, product, encoding, self.source.tokenizer, self.reference, self.heed, differs=differs
+            )
         except MachineError as error:
             yield _unverified(error.problems[0].what, error.problems[0].fix)
-            self.compares = False
+            self.reference = None
             return None
         yield event_of(proof)
+        if encoding in EXACT and proof.passed:
+            self.reference = _exact_reference(self.reference, proof, path)
         return proof
 
-    def _rejected(self, proof: Proof, temporary: Path, path: Path) -> Exception:
-        aside = set_aside(temporary, path.with_name(f"{path.stem}.failed.gguf"))
-        _record(self.source, aside, aside.name, proof)
-        return failure(proof, aside, self.source.folder / RECORD)
+
+def _exact_reference(reference: Reference, proof: Proof, path: Path) -> Reference:
+    """Where nothing here computed the weights in float32, an exact file that passed speaks for them from now on."""
+    if proof.heard is None or reference.computed.get("weights") == "float32":
+        return reference
+    there = reference.thinned(*affordable(path.stat().st_size))
+    return there.also("weights", proof.heard, "float32", proof.answers)
+
+
+def _worse(reference: Reference) -> Generator[Event, None, None]:
+    """A warning where the tuned model predicts the compared rows worse than the base does."""
+    if not {"tuned", "base"} <= reference.said.keys() or reference.held_out == "training":
+        return
+    learned = reference.places.learned
+    tuned, base = (loss(reference.said[who], learned) for who in ("tuned", "base"))
+    if tuned > base:
+        text = (
+            f"the tuned model predicts the {reference.held_out} rows worse than its base (loss {tuned:.3f}, "
+            f"base {base:.3f}): more rows, fewer epochs or a lower learning rate may help"
+        )
+        yield Warn("proof.worse", text)
+
+
+def _never(text: str) -> bool:
+    return False
 
 
 def _unverified(why: str, fix: str) -> Warn:
     return Warn("proof.unverified", f"the files are not verified: {why}; {fix}")
-
-
-def _refuse_foreign(folder: Path, names: Sequence[str]) -> None:
-    """Raise `InputError` where a file of these names, or the record beside them, was not written by an export."""
-    known = _files_in(folder / RECORD)
-    for name in names:
-        path = folder / name
-        if path.exists() and known.get(name, {}).get("size") != path.stat().st_size:
-            what = "is there already, and no export from here wrote it"
-            raise InputError(Problem("export.exists", what, str(path), fix="move it away, or  -o OTHER"))
-
-
-def _files_in(book: Path) -> dict[str, Any]:
-    """What an export's record says of its files."""
-    if not book.exists():
-        return {}
-    try:
-        files = read_json(book)["files"]
-    except (InputError, KeyError):
-        files = None
-    if not isinstance(files, dict) or not all(isinstance(entry, dict) for entry in files.values()):
-        what = "is there already, and is not the record of an export"
-        raise InputError(Problem("export.exists", what, str(book), fix="move it away, or  -o OTHER"))
-    return files
-
-
-def _record(source: Source, path: Path, name: str, proof: Proof | None) -> None:
-    """Enter the file, which now is at `path`, as `name` in the record beside it; forget files that are gone."""
-    book = source.folder / RECORD
-    there = {key: entry for key, entry in _files_in(book).items() if (source.folder / key).is_file()}
-    entry = proof.to_json() if proof else {"passed": None}
-    there[name] = {"size": path.stat().st_size, "sha256": sha256(path)} | entry
-    write_json(book, {"lineage": dict(source.identity.lineage), "files": there})
-
-
-def _summary(proof: Proof) -> str:
-    """What the file itself says of its proof."""
-    figures = {check.name: check.figures for check in proof.checks if check.name in ("file", "training")}
-    checks = {check.name: check.passed for check in proof.checks}
-    whole = {"passed": proof.passed, "positions": proof.positions, "rows": proof.rows, "checks": checks} | figures
-    return json.dumps(whole | {"losses": dict(proof.losses)}, default=float)
 
 
 def _replies(source: Source, answers: Mapping[str, Sequence[Ints]]) -> Generator[Event, None, None]:
@@ -195,7 +243,3 @@ def _replies(source: Source, answers: Mapping[str, Sequence[Ints]]) -> Generator
         who: source.tokenizer.decode(said[0].tolist(), skip_special=True) for who, said in everybody.items() if said
     }
     yield Replies(" ".join(reference.prompts[0].text.split()), texts)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")

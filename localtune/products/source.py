@@ -18,12 +18,13 @@ from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem, ResourceError
 from localtune.events import Event, Phase, Warn
 from localtune.export.identity import Identity, identify
-from localtune.fuse import refuse_quantized
 from localtune.job import Job
 from localtune.model import ModelFiles, resolve
+from localtune.model.plain import refuse_quantized
 from localtune.outlay import ANSWER
 from localtune.places import places_in
 from localtune.products import RECORD
+from localtune.products.card import datasets_of
 from localtune.proof.strings import PASSAGES
 from localtune.reference import Prompt, Reference, ask, listen, read, record
 from localtune.runs.files import read_json, sha256
@@ -58,17 +59,22 @@ def of_run(
         if reference is None:
             reference = yield from with_expected((yield from reference_of(job, heed)), job, heed)
             reference = yield from with_weights(reference, model, job.plan.device.backend, heed)
-    identity = identify(
-        job.model,
-        finetune=job.recipe.name or "tuned",
-        base=job.model.name,
-        revision=job.model.revision,
-        lineage=_lineage(job, model),
-    )
+    identity = _identity(job, _lineage(job, model))
     wider = (
         job.model.config.dtype == "bfloat16" and model.config.dtype == "float32" and not isinstance(job.trainable, Full)
     )
     return Source(model, Tokenizer(weights), reference, identity, folder or job.run.export, job.run, wider)
+
+
+def of_adapter(job: Job, folder: Path | None, *, check: bool) -> Generator[Event, None, Source]:
+    """The run's adapter, to be compared over its base: what base and adapter say side by side is what it must say."""
+    reference = None
+    if check:
+        reference = yield from with_expected((yield from reference_of(job, nothing_asked)), job, nothing_asked)
+        if "expected" in reference.said:
+            reference = reference.also("weights", reference.said["expected"], reference.computed["expected"])
+    lineage = _lineage(job, job.model) | {"merge": "none: the adapter alone"}
+    return Source(job.model, job.tokenizer, reference, _identity(job, lineage), folder or job.run.export, job.run)
 
 
 def of_folder(name: str, folder: Path, *, check: bool = True) -> Generator[Event, None, Source]:
@@ -106,7 +112,8 @@ def _first_heard(reference: Reference, model: ModelFiles) -> Generator[Event, No
     tokens = max([longest, *(len(prompt.tokens) + ANSWER for prompt in reference.prompts)])
 
     def wanted(device: Device) -> list[Settings]:
-        memory, precision = MemorySpec(usable_memory(device)), Precision("float32", "float32")
+        memory = MemorySpec(usable_memory(device))
+        precision = Precision("checkpoint" if model.config.quantized else "float32", "float32")
         return [Settings(Nothing(), precision, None, None, memory, tokens, packed=False)]
 
     try:
@@ -180,9 +187,9 @@ def _known(job: Job, weights: Path) -> Reference | None:
 
 
 def _exact(model: ModelFiles, limit: int) -> Precision:
-    """float32, or the weights' own type where that would not fit."""
+    """float32, or the weights' own type where that would not fit; weights that are quantised stay so."""
     kind = "float32" if 4 * model.parameters < 0.8 * limit else model.config.dtype
-    return Precision(kind, kind)  # type: ignore[arg-type]
+    return Precision("checkpoint" if model.config.quantized else kind, kind)  # type: ignore[arg-type]
 
 
 def _unknown(model: ModelFiles, tokenizer: Tokenizer) -> Reference:
@@ -199,6 +206,17 @@ def _unknown(model: ModelFiles, tokenizer: Tokenizer) -> Reference:
     return Reference(places_in(segments, model.config.context), fitting, model.stop_ids, "built-in", {}, {}, {})
 
 
+def _identity(job: Job, lineage: dict[str, str]) -> Identity:
+    return identify(
+        job.model,
+        finetune=job.recipe.name or "tuned",
+        base=job.model.name,
+        revision=job.model.revision,
+        lineage=lineage,
+        datasets=datasets_of(job),
+    )
+
+
 def _lineage(job: Job, weights: ModelFiles) -> dict[str, str]:
     """What the file should say of where it is from."""
     full = isinstance(job.trainable, Full)
@@ -209,6 +227,7 @@ def _lineage(job: Job, weights: ModelFiles) -> dict[str, str]:
         "version": __version__,
         "run": job.run.name,
         "recipe.sha256": sha256(job.run.resolved),
+        "rows": str(job.plan.train_rows),
         "merge": merge,
     }
     if not full:

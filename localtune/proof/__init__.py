@@ -8,7 +8,7 @@ trained session was open. File: a GGUF, as llama.cpp reads it, against those wei
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ import numpy as np
 from localtune.batch import Ints
 from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
+from localtune.distribution import Distributions
 from localtune.errors import InputError, RunFailed
 from localtune.llamacpp import LlamaServer
 from localtune.outlay import affordable
 from localtune.proof import checks
 from localtune.proof.checks import Check as Check
-from localtune.proof.gates import FILE
+from localtune.proof.gates import file_gate
 from localtune.reference import Reference
 from localtune.score import nothing_asked
 
@@ -44,6 +45,8 @@ class Proof:
     seconds: float
     answers: tuple[Ints, ...] = field(default=(), repr=False)
     """To the prompts of the reference."""
+    heard: Distributions | None = field(default=None, repr=False)
+    """What a file says at the compared positions: all of the reference, thinned as `affordable` says."""
 
     @property
     def passed(self) -> bool:
@@ -74,23 +77,29 @@ def prove_file(
     tokenizer: Tokenizer,
     reference: Reference,
     check: Callable[[], None] = nothing_asked,
+    *,
+    base: Path | None = None,
+    differs: Callable[[str], bool] = lambda _: False,
 ) -> Proof:
     """Everything that can be said of the GGUF at `path`; `check` may raise in between.
 
-    A file that llama.cpp does not open or dies of fails the check "load". Raises `MachineError` without llama.cpp.
+    With `base`, the file is an adapter that is compared over the GGUF `base`. Texts of which llama.cpp `differs` are
+    left out. A file that llama.cpp does not open or dies of fails the check "load". Raises `MachineError` without
+    llama.cpp.
     """
     began = time.monotonic()
-    reference = reference.thinned(*affordable(path.stat().st_size))
+    opened, adapters = (path, []) if base is None else (base, [path])
+    reference = reference.thinned(*affordable(opened.stat().st_size))
     try:
         with (
-            LlamaServer(path, context=_context(reference), check=check) as server,
+            LlamaServer(opened, context=_context(reference), check=check, adapters=adapters) as server,
             Rendering(tokenizer, learn="answers", workers=1) as rendering,
         ):
             heard = checks.hear(server, reference, cache=True)
             answers = checks.answer(server, reference)
             teller = "tuned" if "tuned" in reference.said else "weights"
             found = [
-                checks.tokens(server, tokenizer, reference),
+                checks.tokens(server, tokenizer, reference, differs),
                 checks.template(server, rendering),
                 checks.stop(server, tokenizer, reference, answers, teller),
                 checks.file(reference, heard, encoding),
@@ -101,9 +110,9 @@ def prove_file(
         look = "what llama.cpp says, and the tensors and keys it speaks of"
         return _proof(product, (Check("load", False, text, {}, look),), reference, _losses(reference), began)
     if "tuned" in reference.said:
-        found.append(checks.training(reference, heard, FILE[encoding].mean))
+        found.append(checks.training(reference, heard, file_gate(encoding, "float32").mean))
     losses = _losses(reference) | _finite({encoding: checks.loss(heard, reference.places.learned)})
-    return _proof(product, tuple(found), reference, losses, began, answers)
+    return replace(_proof(product, tuple(found), reference, losses, began), answers=answers, heard=heard)
 
 
 def _proof(
@@ -112,10 +121,9 @@ def _proof(
     reference: Reference,
     losses: dict[str, float],
     began: float,
-    answers: tuple[Ints, ...] = (),
 ) -> Proof:
     seconds = time.monotonic() - began
-    return Proof(product, found, losses, len(reference.places.row), reference.held_out, seconds, answers)
+    return Proof(product, found, losses, len(reference.places.row), reference.held_out, seconds)
 
 
 def _losses(reference: Reference) -> dict[str, float]:

@@ -22,8 +22,14 @@ FILE = {
     "F16": Gate(3e-5, 3e-4),
     "BF16": Gate(1e-3, 3e-2),
     "Q8_0": Gate(5e-3, 5e-1),
+    "Q6_K": Gate(2e-2, 1.0),
+    "Q5_K_M": Gate(5e-2, 2.0),
+    "Q4_K_M": Gate(1e-1, 4.0),
+    "Q4_K_S": Gate(1e-1, 4.0),
 }
 """Of a file from the weights it was made of, computed in float32; by encoding."""
+FILE_FOREIGN = Gate(0.5, 8.0)
+"""Of a file in a type that llama-quantize made: whatever few bits may do, not a fault of the conversion."""
 FILE_ROUNDED = Gate(1e-2, 1.0)
 """Where the weights had to be computed in 16 bits: only a gross fault shows."""
 
@@ -56,7 +62,7 @@ def fusion_limit(moved: float, *, rounded: bool, exact: bool) -> float:
 
 def file_gate(encoding: str, computed: str) -> Gate:
     """For a file of `encoding` whose weights were computed in `computed`."""
-    gate = FILE[encoding]
+    gate = FILE.get(encoding, FILE_FOREIGN)
     if computed == "float32":
         return gate
     return Gate(max(gate.mean, FILE_ROUNDED.mean), max(gate.largest, FILE_ROUNDED.largest))

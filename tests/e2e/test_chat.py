@@ -18,7 +18,7 @@ import pytest
 from localtune.runs.folder import Run
 from tests.command import MODEL, QUICKSTART, Command, short
 from tests.material import material
-from tests.unit.chat.tiny_gguf import write_gguf
+from tests.unit.chat.tiny_gguf import write_gguf, write_lora
 
 QUESTION = json.loads((QUICKSTART / "test.jsonl").read_text(encoding="utf-8").splitlines()[0])["messages"][0]["content"]
 
@@ -133,11 +133,63 @@ def test_a_file_or_folder_without_a_template_is_continued(localtune: Command) ->
         assert "no chat template" in localtune("chat", source, "-p", "x", "--system", "y").err
 
 
+def test_adapters_are_switched_while_chatting(tiny: Path, tmp_path: Path, localtune: Command) -> None:
+    loras = [f"--lora={write_lora(tmp_path / f'{name}.gguf', i, hidden=256)}" for i, name in enumerate("ab")]
+
+    def said(*lines: str, with_: int = 2) -> list[str]:
+        text = "".join(f"{line}\n/reset\n" for line in lines)
+        return _piped(localtune, text, "chat", tiny, *loras[:with_], "--max-tokens", "8").splitlines()
+
+    (plain,), (tuned,) = said("hello", with_=0), said("hello", with_=1)
+    first, second, none, again = said("hello", "/lora b", "hello", "/lora off", "hello", "/lora 1", "hello")
+    assert (first, none, again) == (tuned, plain, tuned)
+    assert second not in (plain, tuned)
+    assert said("/compare", "hello", with_=1) == ["── base", plain, "── tuned", tuned]
+
+
+def test_an_adapter_that_does_not_fit_is_one_line(tiny: Path, tmp_path: Path, localtune: Command) -> None:
+    wrong, half = write_lora(tmp_path / "wrong.gguf", hidden=64), tmp_path / "half.gguf"
+    half.write_bytes(wrong.read_bytes()[:-200])
+    cases = {
+        wrong: "llama.cpp does not load this adapter beside tiny.gguf",
+        half: "gguf.truncated",
+        tiny: "is a model, not an adapter",
+        tmp_path / "none.gguf": "there is no such adapter file",
+    }
+    for path, says in cases.items():
+        result = localtune("chat", tiny, "--lora", path, "-p", "hi")
+        assert (result.code, result.out) == (2, "")
+        assert says in result.err
+        assert "Traceback" not in result.err
+    assert "--lora goes with a GGUF file" in localtune("chat", MODEL, "--lora", wrong, "-p", "hi").err
+
+
+def test_an_answer_noted_as_good_is_a_row_to_test_with(done: tuple[Command, Run]) -> None:
+    command, run = done
+    lines = [QUESTION, "/bad the better answer", "/reset", "/max 3", QUESTION, "/good", "/save chat.jsonl", "/nonsense"]
+    result = subprocess.run(
+        [sys.executable, "-m", "localtune", "chat", run.name], input="\n".join(lines), capture_output=True,
+        env=_environment(command), cwd=run.folder, encoding="utf-8", timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    good = run.folder / "feedback" / "good.jsonl"
+    assert f"localtune eval {run.name} --data {good}" in result.stderr
+    assert "there is no /nonsense" in result.stderr
+    assert len((run.folder / "feedback" / "bad.jsonl").read_text("utf-8").splitlines()) == 1
+    assert json.loads((run.folder / "chat.jsonl").read_text("utf-8"))["messages"][0]["content"] == QUESTION
+    measured = command("eval", run.name, "--data", good, "--json")
+    assert measured.code == 0, measured.err
+    matches = [entry for entry in measured.json() if entry["measure"] == "exact match"]
+    assert {entry["rows"] for entry in matches} == {1}
+
+
 CASES = {
     "nothing of that name": ("nothing-here", "no run is called 'nothing-here', and there is no such file or folder"),
+    "nobody's home": ("~nobody-of-that-name", "there is no such file or folder"),
     "a foreign file": ("notes.gguf", "gguf.foreign"),
     "a truncated file": ("short.gguf", "gguf.truncated"),
     "an adapter": ("adapter", "merge it into some/base"),
+    "an adapter's file": ("lora.gguf", "localtune chat BASE.gguf --lora lora.gguf"),
     "a folder of GGUF files": ("files", "localtune chat files/m.gguf"),
     "a folder of nothing": ("empty", "no run is called 'empty', and that folder holds no model"),
 }
@@ -148,6 +200,7 @@ def test_what_cannot_be_talked_to_is_refused_in_one_sentence(case: str, tmp_path
     (tmp_path / "notes.gguf").write_bytes(b"shopping: eggs, milk")
     whole = write_gguf(tmp_path / "whole.gguf").read_bytes()
     (tmp_path / "short.gguf").write_bytes(whole[: len(whole) // 2])
+    write_lora(tmp_path / "lora.gguf")
     for name in ("adapter", "files", "empty"):
         (tmp_path / name).mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "some/base"}')

@@ -596,19 +596,24 @@ def test_memory_is_that_of_a_few_blocks_whatever_the_model(tmp_path: Path, monke
         return found
 
     block, whole = 1 << 18, 4 * 4096 * 512
+    monkeypatch.setattr(fuse_module, "WORKERS", 2)
+    monkeypatch.setattr(fuse_module, "AT_ONCE", block // 16)
     monkeypatch.setattr(weights_module, "BLOCK", block)
     assert peak(tmp_path / "in blocks") < 10 * block
     monkeypatch.setattr(weights_module, "BLOCK", whole)
+    monkeypatch.setattr(fuse_module, "AT_ONCE", whole // 4)
     assert peak(tmp_path / "at once") > whole
 
 
 LIMITED = """
 import resource, sys
 from pathlib import Path
+from localtune import fuse as fusing
 from localtune.fuse import fuse
 from localtune.model import resolve, weights
 resource.setrlimit(resource.RLIMIT_DATA, (10**9, 10**9))
 weights.BLOCK *= int(sys.argv[4])
+fusing.AT_ONCE *= int(sys.argv[4])
 print(fuse(resolve(sys.argv[1], Path(), offline=True), Path(sys.argv[2]), Path(sys.argv[3])).largest_change)
 """
 """RLIMIT_DATA counts private writable memory, not mapped files: the system itself refuses more than 1 GB."""

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtune.modelcard import stated, stated_licence
+from localtune.modelcard import Kind, model_card, stated, stated_licence
 
 MIT = {"license": "mit"}
 
@@ -47,3 +48,46 @@ def test_no_card_stops_anything(content: bytes, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("card")
     (folder / "README.md").write_bytes(b"---\n" + content + b"\n---\n")
     assert all(isinstance(value, str | list) for value in stated(folder).values())
+
+
+def card(kind: Kind, **changes: Any) -> str:
+    given: dict[str, Any] = {
+        "name": "bot", "base": "org/base@v1", "revision": "c0ffee", "method": "LoRA", "licence": MIT,
+        "recipe": {"rank": 4},
+        "measured": {"test loss, tuned": 0.5}, "versions": {"localtune": "0"}, "kind": kind,
+        "data": {"training rows": 800, "read from": ["train.jsonl"]}, "datasets": ["org/chats"],
+        "proof": {"file": "passed: KL mean 1e-4"}, "files": {"A.gguf": "1.0 MB"},
+    }  # fmt: skip
+    return model_card(**given | changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "library", "relation", "loading"),
+    [
+        ("adapter", "peft", "adapter", "AutoPeftModelForCausalLM"),
+        ("fused", "transformers", "finetune", "AutoModelForCausalLM"),
+        ("gguf", "gguf", "quantized", "llama-server -m FILE"),
+    ],
+)
+def test_a_card_says_what_its_folder_holds(
+    kind: Kind, library: str, relation: str, loading: str, tmp_path: Path
+) -> None:
+    text = card(kind)
+    (tmp_path / "README.md").write_text(text, "utf-8")
+    head = huggingface_hub.ModelCard.load(tmp_path / "README.md").data.to_dict()
+    assert head == {
+        "base_model": "org/base", "base_model_relation": relation, "library_name": library, "license": "mit",
+        "pipeline_tag": "text-generation", "datasets": ["org/chats"], "tags": ["lora", "sft", "localtune"],
+    }  # fmt: skip
+    assert loading in text
+    for row in ("training rows | 800", "read from | train.jsonl", "rank | 4", "file | passed: KL mean 1e-4",
+                "test loss, tuned | 0.5", "A.gguf | 1.0 MB", "localtune | 0"):  # fmt: skip
+        assert f"| {row} |" in text
+
+
+def test_tables_of_nothing_are_left_out() -> None:
+    text = card("adapter", data={}, proof={}, files={}, measured={}, datasets=[], revision=None, base="/home/jane/gpt2")
+    assert "## Data" not in text
+    assert "datasets:" not in text
+    assert "base_model" not in text
+    assert "jane" not in text

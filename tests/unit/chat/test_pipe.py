@@ -6,12 +6,14 @@ import os
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from localtune.chat.adapters import Adapters
 from localtune.chat.answer import Speaker, Wishes
 from localtune.chat.opening import Chat
 from localtune.chat.pipe import LINE, Pipe
@@ -41,7 +43,7 @@ class Echo:
         return Ended(len(text), wishes.max_tokens >= len(text))
 
 
-def _chat() -> tuple[Chat, dict[str, Echo]]:
+def _chat(adapters: Adapters | None = None) -> tuple[Chat, dict[str, Echo]]:
     echoes = {who: Echo(who) for who in ("tuned", "base")}
 
     def opener(who: str) -> Any:
@@ -50,7 +52,7 @@ def _chat() -> tuple[Chat, dict[str, Echo]]:
 
         return opened
 
-    return Chat("run", True, {who: opener(who) for who in echoes}), echoes
+    return Chat("run", True, {who: opener(who) for who in echoes}, adapters=adapters), echoes
 
 
 def _said(*lines: object) -> list[dict[str, Any]]:
@@ -83,6 +85,24 @@ def test_wishes_reach_the_speaker() -> None:
     assert echoes["tuned"].wishes == [Wishes(0.5, 0.9, 7, 3)]
 
 
+def test_adapters_are_named_and_wished_for_by_name() -> None:
+    chat, echoes = _chat(Adapters((Path("a.gguf"), Path("b.gguf"))))
+    lines = [
+        {"id": 1, "messages": MESSAGES, "lora": {"b": 0.5}},
+        {"id": 2, "messages": MESSAGES},
+        {"id": 3, "messages": MESSAGES, "lora": {"b": 0.5}, "who": "base"},
+        {"id": 4, "messages": MESSAGES, "lora": ["b"]},
+    ]
+    out = io.StringIO()
+    Pipe(io.BytesIO("\n".join(map(json.dumps, lines)).encode()), out).serve(chat)
+    ready, *events = map(json.loads, out.getvalue().splitlines())
+    assert ready["lora"] == {"a": 1.0, "b": 0.0}
+    assert [wishes.lora for wishes in echoes["tuned"].wishes] == [{"b": 0.5}, None]
+    errors = {event["id"]: event["text"] for event in events if event["event"] == "error"}
+    assert sorted(errors) == [3, 4]
+    assert "the base answers without adapters" in errors[3]
+
+
 @pytest.mark.parametrize(
     ("line", "number", "says"),
     [
@@ -104,6 +124,7 @@ def test_wishes_reach_the_speaker() -> None:
         ({"id": 1, "messages": MESSAGES, "temperature": -1}, 1, "temperature"),
         ({"id": 1, "messages": MESSAGES, "top_p": 0}, 1, "top_p"),
         ({"id": 1, "messages": MESSAGES, "seed": -1}, 1, "seed"),
+        ({"id": 1, "messages": MESSAGES, "lora": {"a": 1}}, 1, "no adapter to choose"),
         ({"id": 1, "messages": MESSAGES, "who": "nobody"}, 1, "no 'nobody'"),
         ({"id": 1, "messages": [{"role": "user", "content": "?"}]}, 1, "too long"),
         (b'{"id": 1, "messages": [{"role": "user", "content": "\\ud800"}]}\n', 1, "hex escape"),
@@ -123,7 +144,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
 )
 REQUESTS = st.fixed_dictionaries(
-    {}, optional={key: VALUES for key in ("id", "messages", "who", "temperature", "seed", "cancel", "max_tokens")}
+    {},
+    optional={key: VALUES for key in ("id", "messages", "who", "temperature", "seed", "cancel", "max_tokens", "lora")},
 )
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from localtune.chat.answer import Answer, Speaker, Wishes
 from localtune.chat.opening import Chat
-from localtune.cli.chat import Talk, _asked, _converse, _measured, _opened
+from localtune.chat.talk import Talk
+from localtune.cli.answers import measured, show_answers
+from localtune.cli.chat import _converse, _heard, _opened, _tell
 from localtune.data.conversations import Message
 from localtune.errors import InputError, Problem
 from localtune.llamacpp import Ended, LlamaServer
@@ -45,7 +47,8 @@ def _talk(*voices: str, template: bool = True, system: str | None = None) -> tup
     def base(stack: ExitStack) -> Speaker:
         return parrots["base"]
 
-    talk = Talk(Chat("run", template, {"tuned": tuned, "base": base}), voices or ("tuned",), Wishes(), system)
+    chat = Chat("run", template, {"tuned": tuned, "base": base})
+    talk = Talk(chat, voices or ("tuned",), Wishes(), system, show_answers, _tell)
     talk.load()
     return talk, parrots
 
@@ -78,7 +81,7 @@ def test_without_a_template_nothing_is_remembered_and_it_says_so(capsys: pytest.
 
 def test_ctrl_c_ends_the_answer_and_what_was_said_stands(capsys: pytest.CaptureFixture[str]) -> None:
     talk, parrots = _talk()
-    _asked(talk, "stop")
+    _heard(talk, "stop")
     talk.ask("on")
     assert parrots["tuned"].shown[1] == ["stop", "tuned ", "on"]
     said = capsys.readouterr()
@@ -144,7 +147,7 @@ def test_a_cut_answer_says_which_limit_it_met() -> None:
     for most, says in ((5, "cut at --max-tokens]"), (6, "cut where the model's context is full]")):
         answer = Answer(_Cut(), [Message("user", "a")], Wishes(max_tokens=most))
         list(answer)
-        assert _measured(answer).endswith(says)
+        assert measured(answer).endswith(says)
 
 
 @pytest.mark.parametrize("template", [None, ""])
@@ -158,7 +161,7 @@ def test_a_gguf_without_a_template_is_continued_where_llama_cpp_would_apply_chat
         raw = server.complete(ids, tokens=9).text
         assert "<|im_start|>" in server.template([{"role": "user", "content": " a b"}])
     with _opened(str(path)) as opened:
-        talk = Talk(opened, opened.who, Wishes(max_tokens=9))
+        talk = Talk(opened, opened.who, Wishes(max_tokens=9), None, show_answers, _tell)
         talk.load()
         talk.ask(" a b")
     said = capsys.readouterr()
@@ -193,7 +196,7 @@ def test_ctrl_c_leaves_both_answers_on_the_screen(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     talk, parrots = _talk("base", "tuned")
-    _asked(talk, "stop tuned")
+    _heard(talk, "stop tuned")
     _, erased, left = capsys.readouterr().out.rpartition("\x1b[2K")
     assert erased
     assert any("base stop tuned" in line and "tuned " in line.split("base stop tuned")[1] for line in left.splitlines())
@@ -208,7 +211,7 @@ def test_a_refused_question_leaves_no_empty_table(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     talk, _ = _talk("base", "tuned")
     monkeypatch.setattr(Parrot, "reply", _refuses)
-    _asked(talk, "x")
+    _heard(talk, "x")
     assert "base" not in capsys.readouterr().out
 
 

@@ -39,6 +39,21 @@ def write_gguf(path: Path, *, template: str | None = CHATML, context: int = 512,
     return path
 
 
+def write_lora(path: Path, seed: int = 1, *, hidden: int = 64, kind: str = "lora", alpha: float = 64.0) -> Path:
+    """A LoRA of rank 2 on the layer's values, so strong that greedy answers differ."""
+    keys: dict[str, str | float] = {"general.type": "adapter", "adapter.type": kind, "adapter.lora.alpha": alpha}
+    writer, generator = gguf.GGUFWriter(path, "llama"), np.random.default_rng(seed)
+    for key, value in keys.items():
+        writer.add_string(key, value) if isinstance(value, str) else writer.add_float32(key, value)
+    for part, shape in (("a", (2, hidden)), ("b", (hidden // 2, 2))):
+        writer.add_tensor(f"blk.0.attn_v.weight.lora_{part}", generator.normal(0, 1, shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def _vocabulary(writer: gguf.GGUFWriter) -> None:
     kinds = gguf.TokenType
     types = [kinds.UNKNOWN, *[kinds.CONTROL] * 2, *[kinds.BYTE] * 256]

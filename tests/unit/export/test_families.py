@@ -1,6 +1,7 @@
 """Where tensors go, what scaling becomes, and everything that is refused by name."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from localtune.errors import InputError
-from localtune.export.families import convert
+from localtune.export.families import FAMILIES, convert
+from localtune.export.placed import Conversion
 from localtune.export.rope import llama3_factors
-from localtune.export.values import regrouped
+from localtune.export.values import regrouped, values_of
 from localtune.model import resolve
-from tests.unit.export.tiny import llama
+from localtune.model.plain import plain_weights
+from tests.unit.export.test_logits import SHAPES
+from tests.unit.export.tiny import llama, random_model
 
 
 def refused(folder: Path, **config: Any) -> dict[str, str]:
@@ -25,6 +29,17 @@ def refused(folder: Path, **config: Any) -> dict[str, str]:
     with pytest.raises(InputError) as caught:
         convert(resolve(str(folder), folder, offline=True))
     return {problem.code: problem.what for problem in caught.value.problems}
+
+
+def converted(folder: Path) -> Conversion:
+    return convert(resolve(str(folder), folder, offline=True))
+
+
+def written(folder: Path) -> dict[str, Any]:
+    """Name -> values of every tensor of the file."""
+    model = resolve(str(folder), folder, offline=True)
+    weights, head_dim = plain_weights(model), model.config.head_dim
+    return {one.name: np.concatenate([*values_of(one, weights, head_dim)]) for one in convert(model).tensors}
 
 
 def resaved(folder: Path, change: Any) -> None:
@@ -59,10 +74,10 @@ def test_regrouping_moves_halves_into_pairs() -> None:
 def test_an_unknown_architecture_is_named(folder: Path) -> None:
     found = refused(folder, architectures=["MambaForCausalLM"])
     assert "MambaForCausalLM" in found["gguf.architecture"]
-    assert "LlamaForCausalLM, MistralForCausalLM" in found["gguf.architecture"]
+    assert all(name in found["gguf.architecture"] for name in FAMILIES)
 
 
-@pytest.mark.parametrize("kind", ["yarn", "dynamic", "longrope", "made-up"])
+@pytest.mark.parametrize("kind", ["dynamic", "longrope", "made-up"])
 def test_other_rope_types_are_named(folder: Path, kind: str) -> None:
     found = refused(folder, rope_parameters={"rope_type": kind, "factor": 2.0, "rope_theta": 10000.0})
     assert kind in found["gguf.rope"]
@@ -81,14 +96,139 @@ def test_other_rope_types_are_named(folder: Path, kind: str) -> None:
             "original_max_position_embeddings": 64,
         },
         {"rope_type": "default", "partial_rotary_factor": 0.5},
+        {"rope_type": "yarn", "factor": 4.0, "beta_fast": 20.0},
+        {"rope_type": "yarn", "factor": 4.0, "truncate": False},
+        {"rope_type": "yarn", "factor": 0.5},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": "32"},
+        {"full_attention": {"rope_type": "default"}, "sliding_attention": {"rope_type": "default"}},
     ],
 )
 def test_rope_parameters_that_are_not_understood_are_refused(folder: Path, parameters: dict[str, Any]) -> None:
     assert "gguf.rope" in refused(folder, rope_parameters={"rope_theta": 10000.0, **parameters})
 
 
-def test_a_quantised_checkpoint_is_refused(folder: Path) -> None:
-    assert "bitsandbytes" in refused(folder, quantization_config={"quant_method": "bitsandbytes"})["gguf.quantised"]
+@pytest.mark.parametrize("method", ["gptq", "awq", "fp8", "compressed-tensors"])
+def test_a_quantisation_that_cannot_be_undone_is_refused_by_name(folder: Path, method: str) -> None:
+    assert method in refused(folder, quantization_config={"quant_method": method})["gguf.quantised"]
+
+
+def test_weights_that_mlx_quantised_are_written_dequantised(folder: Path, tmp_path: Path) -> None:
+    packed, plain = load_file(folder / "model.safetensors"), load_file(folder / "model.safetensors")
+    for name in [name for name, value in packed.items() if value.ndim == 2 and "proj" in name]:
+        groups = packed[name].reshape(len(packed[name]), -1, 32)
+        least = groups.min(-1)
+        scale = (groups.max(-1) - least) / 255
+        codes = np.rint((groups - least[..., None]) / scale[..., None]).astype(np.uint8)
+        plain[name] = (codes * scale[..., None] + least[..., None]).reshape(packed[name].shape).astype(np.float32)
+        packed[name] = codes.reshape(len(codes), -1).view(np.uint32)
+        packed |= {name.replace(".weight", ".scales"): scale, name.replace(".weight", ".biases"): least}
+    other = tmp_path / "plain"
+    shutil.copytree(folder, other)
+    save_file(plain, other / "model.safetensors")
+    save_file(packed, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text()) | {"quantization": {"group_size": 32, "bits": 8}}
+    (folder / "config.json").write_text(json.dumps(config))
+    ours, theirs = written(folder), written(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=0, atol=1e-6)
+
+
+def made(folder: Path, name: str) -> Path:
+    """One of the models that are compared with transformers."""
+    family, config = SHAPES[name]
+    random_model(folder, family, 330, **config)
+    return folder
+
+
+STRANGE: tuple[tuple[str, dict[str, Any], str, str], ...] = (
+    ("mixtral", {"sliding_window": 128}, "gguf.sliding-window", "sliding_window 128"),
+    ("mixtral", {"hidden_act": "gelu"}, "gguf.activation", "gelu"),
+    ("mixtral", {"num_experts_per_tok": 9}, "gguf.config", "num_experts_per_tok 9"),
+    ("smollm3", {"no_rope_layers": [1, 1, 1, 1]}, "gguf.rope", "no_rope_layers"),
+    ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 2}, "gguf.rope", "no_rope_layers"),
+    ("smollm3", {"attention_bias": True}, "gguf.config", "attention_bias"),
+    ("smollm3", {"mlp_bias": True}, "gguf.config", "mlp_bias"),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 64, "layer_types": None}, "gguf.sliding-window", "64"),
+    ("qwen3", {"attention_bias": True}, "gguf.config", "attention_bias"),
+    ("qwen3-moe", {"norm_topk_prob": False}, "gguf.config", "norm_topk_prob"),
+    ("qwen3-moe", {"mlp_only_layers": [1]}, "gguf.config", "mlp_only_layers is [1]"),
+    ("qwen3-moe", {"decoder_sparse_step": 2}, "gguf.config", "decoder_sparse_step is 2"),
+    ("phi-3", {"sliding_window": 64}, "gguf.sliding-window", "sliding_window 64"),
+    ("phi-3", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "gguf.rope", "yarn"),
+    ("phi-3", {"rope_parameters": {"partial_rotary_factor": 0.01}}, "gguf.rope", "partial_rotary_factor 0.01"),
+    ("phi-3, longrope within", {"rope_parameters": {"rope_type": "longrope"}}, "gguf.rope", "longrope with"),
+    (
+        "phi-3, longrope within",
+        {"rope_parameters": {"rope_type": "longrope", "long_factor": [1.0], "short_factor": [1.0]}},
+        "gguf.rope",
+        "1 long factors instead of 8",
+    ),
+    ("gemma 2", {"query_pre_attn_scalar": 100}, "gguf.config", "query_pre_attn_scalar is 100"),
+    ("gemma 2", {"attn_logit_softcapping": None}, "gguf.config", "attn_logit_softcapping is None"),
+    ("gemma 2", {"layer_types": ["full_attention"] * 3 + ["sliding_attention"]}, "gguf.config", "layer_types"),
+    ("gemma 2", {"hidden_activation": "gelu"}, "gguf.activation", "'gelu'"),
+    ("gemma 2", {"use_bidirectional_attention": True}, "gguf.config", "use_bidirectional_attention"),
+    ("gemma 3", {"final_logit_softcapping": 30.0}, "gguf.config", "final_logit_softcapping"),
+    ("gemma 3", {"rope_parameters": {"sliding_attention": {"rope_type": "linear"}}}, "gguf.rope", "linear"),
+    ("gemma 3", {"rope_parameters": None, "rope_local_base_freq": "x"}, "gguf.config", "rope_local_base_freq is 'x'"),
+    ("gemma 3", {"layer_types": None, "sliding_window_pattern": 1}, "gguf.config", "layer_types"),
+    ("gemma 3", {"layer_types": None, "sliding_window_pattern": "LG"}, "gguf.config", "sliding_window_pattern is 'LG'"),
+    ("gemma 3", {"attn_logit_softcapping": 50.0}, "gguf.config", "attn_logit_softcapping"),
+    (
+        "phi-3, longrope within",
+        {"original_max_position_embeddings": 1},
+        "gguf.rope",
+        "original_max_position_embeddings",
+    ),
+)
+
+
+@pytest.mark.parametrize(("name", "config", "code", "words"), STRANGE)
+def test_what_llama_cpp_computes_otherwise_is_refused(
+    tmp_path: Path, name: str, config: dict[str, Any], code: str, words: str
+) -> None:
+    assert words in refused(made(tmp_path / "m", name), **config)[code]
+
+
+def test_experts_may_lie_stacked(tmp_path: Path) -> None:
+    folder = made(tmp_path / "m", "qwen3-moe")
+    apart = written(folder)
+
+    def stack(tensors: dict[str, Any]) -> None:
+        for layer in range(4):
+            for part in ("gate_proj", "up_proj", "down_proj"):
+                before = f"model.layers.{layer}.mlp."
+                each = [tensors.pop(f"{before}experts.{number}.{part}.weight") for number in range(6)]
+                tensors[f"{before}switch_mlp.{part}.weight"] = np.stack(each)
+
+    resaved(folder, stack)
+    stacked = written(folder)
+    assert apart.keys() == stacked.keys()
+    assert all(np.array_equal(value, stacked[name]) for name, value in apart.items())
+
+
+def test_experts_in_another_layout_are_named(tmp_path: Path) -> None:
+    folder = made(tmp_path / "m", "mixtral")
+
+    def fuse(tensors: dict[str, Any]) -> None:
+        for name in [name for name in tensors if "block_sparse_moe.experts" in name]:
+            tensors.pop(name)
+        tensors["model.layers.0.mlp.experts.gate_up_proj"] = np.zeros((4, 192, 64), np.float32)
+
+    resaved(folder, fuse)
+    with pytest.raises(InputError) as caught:
+        converted(folder)
+    said = " ".join(problem.what for problem in caught.value.problems)
+    assert "has unknown tensors: model.layers.0.mlp.experts.gate_up_proj" in said
+    assert "lacks model.layers.0.block_sparse_moe.experts.0.w1.weight" in said
+    assert "--converter" in " ".join(problem.fix for problem in caught.value.problems)
+
+
+def test_longrope_is_noted_where_llama_cpp_chooses_by_its_context(tmp_path: Path) -> None:
+    (note,) = converted(made(tmp_path / "m", "phi-3, longrope within")).notes
+    assert "beyond 256 tokens" in note
+    assert converted(made(tmp_path / "n", "phi-3")).notes == ()
 
 
 def test_another_activation_is_refused(folder: Path) -> None:

@@ -3,12 +3,15 @@
 from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localtune import __version__
 from localtune.errors import InputError
-from localtune.export.identity import Identity, file_name, harmless, identify
+from localtune.export.gguf_file import _add
+from localtune.export.identity import DataSet, Identity, file_name, harmless, identify
 from localtune.export.pretokenizers import QWEN2
 from localtune.model import ModelFiles
 from localtune.model.tensors import TensorInfo
@@ -41,6 +44,60 @@ def test_names_come_from_the_hub_id(model: ModelFiles) -> None:
     assert keys["general.base_model.0.repo_url"] == "https://huggingface.co/Qwen/Qwen3-0.6B"
     assert keys["general.base_model.0.version"] == "c0ffee"
     assert keys["localtune.recipe"] == "a1b2"
+
+
+def test_an_adapter_says_so_in_its_name(model: ModelFiles) -> None:
+    identity = named(of_size(model, 596_000_000), "Qwen/Qwen3-0.6B")
+    assert file_name(identity, "F16", "LoRA") == "Qwen3-0.6B-my-task-v1.0-F16-LoRA.gguf"
+
+
+def test_what_quantised_it_is_named_only_where_it_is_quantised(model: ModelFiles) -> None:
+    identity = named(model, "org/base")
+    assert identity.metadata(quantized=True)["general.quantized_by"] == f"localtune {__version__}"
+    assert "general.quantized_by" not in identity.metadata()
+
+
+def test_data_sets_are_named_without_paths_or_rows(model: ModelFiles) -> None:
+    data = (
+        DataSet("/home/jane/secret/train.jsonl", 800),
+        DataSet("C:\\Users\\jane\\more.csv"),
+        DataSet("org/chats", 12, True, "c0ffee"),
+    )
+    identity = identify(model, finetune="t", base="org/base", revision=None, lineage={}, datasets=data)
+    keys = identity.metadata()
+    found = {key: value for key, value in keys.items() if "dataset" in key}
+    assert found == {
+        "general.dataset.count": 3,
+        "general.dataset.0.name": "train.jsonl",
+        "general.dataset.0.description": "800 rows",
+        "general.dataset.1.name": "more.csv",
+        "general.dataset.2.name": "chats",
+        "general.dataset.2.organization": "org",
+        "general.dataset.2.version": "c0ffee",
+        "general.dataset.2.description": "12 rows",
+        "general.dataset.2.repo_url": "https://huggingface.co/datasets/org/chats",
+        "general.datasets": ["org/chats"],
+    }
+    assert not any("jane" in str(value) for value in keys.values())
+    assert not any("dataset" in key for key in named(model, None).metadata())
+
+
+def test_every_key_is_read_back_by_gguf(model: ModelFiles, tmp_path: Path) -> None:
+    data = (DataSet("train.jsonl", 800), DataSet("org/chats", None, True, "c0ffee"))
+    identity = identify(model, finetune="t", base="org/base", revision="1", lineage={"version": "1"}, datasets=data)
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
+    wanted = identity.metadata(quantized=True)
+    for key, value in wanted.items():
+        _add(writer, key, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    fields = gguf.GGUFReader(tmp_path / "x.gguf").fields
+    assert {key: fields[key].contents() for key in wanted} == wanted
+    known = {key.format(id=n) for group in vars(gguf.Keys.General).values() if isinstance(group, str)
+             for key in [group] for n in (0, 1)}  # fmt: skip
+    assert {key for key in wanted if key.startswith("general.") and key not in known} <= {"general.datasets"}
 
 
 def test_a_size_the_name_lacks_is_counted(model: ModelFiles) -> None:
@@ -78,6 +135,14 @@ def test_a_model_as_it_is_keeps_its_name(model: ModelFiles, name: str, parameter
     keys = identity.metadata()
     assert not any(key.startswith("general.base_model") for key in keys)
     assert not any("somebody" in str(value) or "refs" in str(value) for value in keys.values())
+
+
+def test_a_model_as_it_is_says_whose_it_is(model: ModelFiles) -> None:
+    keys = as_it_is(model, "mistralai/Mistral-7B-Instruct-v0.3", 7_250_000_000).metadata()
+    assert keys["general.organization"] == "mistralai"
+    assert keys["general.source.repo_url"] == "https://huggingface.co/mistralai/Mistral-7B-Instruct-v0.3"
+    assert "general.organization" not in as_it_is(model, "/models/jane/chatty", 1).metadata()
+    assert "general.organization" not in named(model, "org/base").metadata()
 
 
 def test_a_version_of_its_own_is_shown(model: ModelFiles) -> None:

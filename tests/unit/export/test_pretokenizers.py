@@ -5,14 +5,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.pre_tokenizers import PreTokenizer
 
 from localtune.errors import InputError
-from localtune.export.pretokenizers import LLAMA3, QWEN2, TABLE, pre_tokenizer
+from localtune.export.pretokenizers import GPT_4O, LLAMA3, QWEN2, TABLE, pre_tokenizer
 from localtune.export.pretokenizers import PreTokenizer as Row
 from tests.material import material
-from tests.unit.export.tiny import TEXTS, byte_level, different, hard_texts, model_of, split_by
+from tests.unit.export.served import Served
+from tests.unit.export.tiny import (
+    TEXTS,
+    byte_level,
+    different,
+    every_pair,
+    exported,
+    hard_texts,
+    model_of,
+    split_by,
+)
 
 
 def built(row: Row) -> PreTokenizer:
@@ -35,7 +47,8 @@ def misread(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> list[st
 def test_ids_in_llama_cpp_are_the_tokenizers(tmp_path: Path, row: Row) -> None:
     tokenizer = byte_level(built(row), ignore_merges=row.ignore_merges)
     wrong = misread(tmp_path / "model", tokenizer, TEXTS)
-    assert bool(wrong) == bool(row.note)
+    assert bool(wrong) == bool(row.note) == bool(row.differs)
+    assert all(map(row.differs or (lambda _: False), wrong))
 
 
 @pytest.mark.material
@@ -43,7 +56,53 @@ def test_ids_in_llama_cpp_are_the_tokenizers(tmp_path: Path, row: Row) -> None:
 def test_ids_of_llama_cpps_own_texts_are_the_tokenizers(tmp_path: Path, row: Row) -> None:
     texts = hard_texts(material("gguf-vocab"))
     tokenizer = byte_level(built(row), [*TEXTS, *texts], ignore_merges=row.ignore_merges)
-    assert not misread(tmp_path / "model", tokenizer, texts)
+    wrong = misread(tmp_path / "model", tokenizer, texts)
+    assert all(map(row.differs or (lambda _: False), wrong))
+
+
+LETTERS = st.one_of(
+    st.sampled_from(["É", "é", "a", "B", "ß", "Я", "я", "ก", "็", "\u0301", "ǅ", "ª", "1", "٣", "中", "ʰ", "🙂"]),
+    st.sampled_from(["'s", "'S", "'", " ", "\u3000", "\xa0", "\x85", "\n", "\r", "/", "!", "aA", "ÉÉ", "éa"]),
+    st.characters(exclude_categories=["Cs"]),
+)
+DECLARED = [row for row in TABLE if row.differs]
+
+
+@pytest.mark.parametrize("row", DECLARED, ids=lambda row: row.name)
+def test_no_text_differs_that_is_not_known_to(tmp_path_factory: pytest.TempPathFactory, row: Row) -> None:
+    folder = tmp_path_factory.mktemp("m") / "m"
+    tokenizer = every_pair(built(row), ignore_merges=row.ignore_merges)
+    model_of(folder, tokenizer)
+    differs, seen = row.differs, [0, 0]
+    assert differs is not None
+    with Served(exported(folder)) as served:
+
+        @settings(max_examples=80, deadline=None, derandomize=True, database=None)
+        @given(st.lists(LETTERS, max_size=8).map("".join))
+        def check(text: str) -> None:
+            same = served.ids(text) == tokenizer.encode(text, add_special_tokens=False).ids
+            seen[same] += 1
+            assert same or differs(text)
+
+        check()
+    assert min(seen) > 3  # so a `differs` that is always false would have failed, and one always true says too much
+
+
+def test_what_is_known_to_differ_leaves_plain_text_alone() -> None:
+    for row in DECLARED:
+        assert row.differs is not None
+        for text in ("The quick brown Fox's iPhone, HTTPServer  123\n\n x", "straße, naïve façade", "안녕하세요 세계"):
+            assert not row.differs(text)
+    assert all(row.differs("ÉcoleÉcole\u3000x") for row in DECLARED if row.differs)
+
+
+def test_to_remove_all_but_the_matches_is_to_isolate_them() -> None:
+    split = pre_tokenizers.Split(Regex(GPT_4O), behavior="removed", invert=True)
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    assert pre_tokenizer(state_of(pre_tokenizers.Sequence([split, level]))).name == "gpt-4o"
+    partial = pre_tokenizers.Split(Regex("[\r\n]"), behavior="removed", invert=True)
+    with pytest.raises(InputError):
+        pre_tokenizer(state_of(pre_tokenizers.Sequence([partial, level])))
 
 
 @pytest.mark.parametrize("name", ["default", "gpt-2", "smollm"])

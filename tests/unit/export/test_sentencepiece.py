@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from localtune.export import sentencepiece
+from localtune.data.template import ChatTemplate
+from localtune.export import sentencepiece, vocabulary
+from localtune.export.vocabulary import read_vocabulary
 from tests.material import material
 from tests.unit.export.served import Served
 from tests.unit.export.tiny import (
@@ -15,11 +19,12 @@ from tests.unit.export.tiny import (
     codes,
     different,
     exported,
-    hard_texts,
     llama,
     model_of,
     notes,
+    opened,
     save_tokenizer,
+    vectors,
 )
 
 WORDS = ("the", "cat", "sat", "on", "mat", "and", "hat", "that", "rat", "had", "was", "flat", "as", "can", "be")
@@ -114,11 +119,11 @@ def test_interleaved_blanks_of_some_lengths_alone_are_refused(tmp_path: Path) ->
     assert codes(folder) == ["gguf.tokenizer"]
 
 
-def llama_2() -> Tokenizer:
-    """Llama 2's vocabulary with the merges transformers makes of its scores."""
+def from_gguf(name: str) -> tuple[Tokenizer, list[str]]:
+    """The vocabulary of a .gguf with the merges transformers makes of its scores, and the tokens it adds."""
     from gguf import GGUFReader
 
-    fields: Any = GGUFReader(material("gguf-vocab") / "ggml-vocab-llama-spm.gguf").fields
+    fields: Any = GGUFReader(material("gguf-vocab") / f"ggml-vocab-{name}.gguf").fields
     pieces, scores, kinds = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "scores", "token_type"))
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     ways = [
@@ -129,21 +134,167 @@ def llama_2() -> Tokenizer:
         if piece[:cut] in vocabulary and piece[cut:] in vocabulary
     ]
     ways.sort(key=lambda way: way[:3], reverse=True)
-    return assembled(vocabulary, [pair for *_, pair in ways])
+    added = [piece for piece, kind in zip(pieces, kinds, strict=True) if kind in (2, 3, 4)]
+    return assembled(vocabulary, [pair for *_, pair in ways]), added
+
+
+PHI_3_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}<|{{ message.role }}|>\n{{ message.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def phi_3() -> Tokenizer:
+    """Phi-3's, in which every added token but three swallows the blanks behind it."""
+    tokenizer, added = from_gguf("phi-3")
+    kept = ("<unk>", "<s>", "<|endoftext|>")
+    for text in added:
+        token = AddedToken(text, special=text != "</s>", normalized=False, rstrip=text not in kept)
+        tokenizer.add_special_tokens([token]) if token.special else tokenizer.add_tokens([token])
+    return tokenizer
 
 
 @pytest.mark.material
-def test_llama_2_reads_llama_cpps_own_texts_as_llama_cpp_says(tmp_path: Path) -> None:
-    tokenizer, folder = llama_2(), tmp_path / "m"
+@pytest.mark.parametrize("name", ["llama-spm", "phi-3"])
+def test_real_vocabularies_give_the_ids_of_llama_cpps_own_vectors(tmp_path: Path, name: str) -> None:
+    tokenizer = phi_3() if name == "phi-3" else from_gguf(name)[0]
+    folder = tmp_path / "m"
     save_tokenizer(folder, tokenizer, eos_token="</s>", bos_token="<s>", chat_template=None)
     llama(folder, tokenizer.get_vocab_size(), eos=2, hidden_size=32, num_hidden_layers=1)
-    vectors = material("gguf-vocab") / "ggml-vocab-llama-spm.gguf.out"
-    texts, lines = hard_texts(vectors.parent), vectors.read_text("utf-8").split("\n")
+    assert not any("blank" in note for note in notes(folder))
+    known = vectors(material("gguf-vocab"), name)
+    assert len(known) == 47
     with Served(exported(folder, "Q8_0"), 512) as served:
-        for text, line in zip(texts, lines, strict=False):
-            assert served.ids(text) == [int(number) for number in line.split()]
-        for text in [*texts, *TEXTS, *RUNS]:
-            assert served.ids(text) == tokenizer.encode(text, add_special_tokens=False).ids
+        assert [text for text, ids in known if served.ids(text) != ids] == []
+        texts = [*(text for text, _ in known), *TEXTS, *RUNS]
+        assert [t for t in texts if served.ids(t) != tokenizer.encode(t, add_special_tokens=False).ids] == []
+
+
+@pytest.mark.material
+def test_chats_of_phi_3_have_the_ids_of_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, tokenizer = tmp_path / "m", phi_3()
+    save_tokenizer(folder, tokenizer, eos_token="<|end|>", bos_token="<s>", chat_template=PHI_3_TEMPLATE)
+    llama(folder, tokenizer.get_vocab_size(), eos=[32007, 32000], hidden_size=32, num_hidden_layers=1)
+    assert not any("swallow" in note or "blank" in note for note in notes(folder))
+    assert misread_chats(folder) == []
+    monkeypatch.setattr(vocabulary, "PHI_3", "another")
+    assert len(misread_chats(folder)) == len(CHATS)
+
+
+def test_tokens_that_swallow_blanks_otherwise_than_in_phi_3_are_refused(tmp_path: Path) -> None:
+    tokenizer = sentencepiece_like()
+    for text, rstrip in (("<|endoftext|>", False), ("</s>", True), ("<|user|>", True), ("<|end|>", False)):
+        tokenizer.add_special_tokens([AddedToken(text, normalized=False, rstrip=rstrip)])
+    template = PHI_3_TEMPLATE.replace("assistant", "user")
+    folder = model_of(tmp_path / "m", tokenizer, eos_token="</s>", chat_template=template)
+    assert codes(folder) == ["gguf.tokenizer"]
+
+
+CHATS = (
+    [{"role": "user", "content": "the cat"}],
+    [
+        {"role": "user", "content": "  the  cat\n"},
+        {"role": "assistant", "content": "sat"},
+        {"role": "user", "content": "x"},
+    ],
+)
+
+
+def misread_chats(folder: Path) -> list[Any]:
+    """The chats whose ids in llama.cpp are not those of training."""
+    tokenizer = opened(folder)[1]
+    assert tokenizer.template is not None
+    template = ChatTemplate(tokenizer.template, tokenizer.names)
+    with Served(exported(folder)) as served:
+        return [
+            chat for chat in CHATS
+            if served.ids(served.prompt(chat), special=True)
+            != tokenizer.encode(template.render(chat, prompt=True).text, special=False)
+        ]  # fmt: skip
+
+
+LLAMA_2 = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+MISTRAL_3 = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + '[/INST]' }}"
+    "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
+)
+NO_BOS = "{% for m in messages %}{{ '[INST] ' + m.content + '[/INST]' }}{% endfor %}"
+
+
+def metaspace(scheme: str) -> Any:
+    return pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+
+
+STYLES: dict[str, tuple[Any, Any, tuple[str, ...], str, int]] = {
+    "Llama 2": (None, None, (), LLAMA_2, 0),
+    "Mistral 1, control instructions": (None, None, ("[INST]", "[/INST]"), MISTRAL_3, 0),
+    "Mistral 3": (None, metaspace("first"), ("[INST]", "[/INST]"), MISTRAL_3, 0),
+    "first, no BOS": (None, metaspace("first"), (), NO_BOS, 0),
+    "first, no BOS, control instructions": (None, metaspace("first"), ("[INST]", "[/INST]"), NO_BOS, 0),
+    "Llama 2, always": (None, metaspace("always"), (), LLAMA_2, 0),
+    "always, control instructions": (None, metaspace("always"), ("[INST]", "[/INST]"), MISTRAL_3, 2),
+    "never": (None, metaspace("never"), ("[INST]", "[/INST]"), MISTRAL_3, 0),
+    "Gemma": (normalizers.Replace(" ", "▁"), None, (), LLAMA_2, 0),
+}
+"""Normalizer, pre-tokenizer, more control tokens, template, chats that differ."""
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_chats_have_the_ids_of_training_or_a_note_says_where_not(tmp_path: Path, style: str) -> None:
+    normalizer, pre, control, template, wrong = STYLES[style]
+    tokenizer = sentencepiece_like(normalizer, pre)
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in control])
+    folder = model_of(tmp_path / "m", tokenizer, eos_token="</s>", bos_token="<s>", chat_template=template)
+    assert len(misread_chats(folder)) == wrong
+    assert wrong == 0 or notes(folder)
+
+
+def test_gemmas_way_to_split_at_blanks_is_none(tmp_path: Path) -> None:
+    split = pre_tokenizers.Split(" ", behavior="merged_with_previous")
+    tokenizer = sentencepiece_like(normalizers.Replace(" ", "▁"))
+    tokenizer.pre_tokenizer = split
+    folder = model_of(tmp_path / "m", tokenizer, eos_token="</s>", chat_template=None)
+    assert different(folder, tokenizer, [*SPM_TEXTS, *TEXTS, *RUNS]) == []
+    assert notes(folder) == ()
+    tokenizer.normalizer = None
+    save_tokenizer(folder, tokenizer, eos_token="</s>", chat_template=None)
+    assert codes(folder) == ["gguf.tokenizer"]
+
+
+def test_an_added_piece_of_blanks_that_no_merge_makes_is_refused(tmp_path: Path) -> None:
+    tokenizer = sentencepiece_like(normalizers.Replace(" ", "▁"))
+    folder = model_of(tmp_path / "m", tokenizer, eos_token="</s>", chat_template=None)
+    state = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    state["model"]["merges"] = [pair for pair in state["model"]["merges"] if "".join(pair).strip("▁")]
+    flags = dict.fromkeys(("special", "normalized", "single_word", "lstrip", "rstrip"), False)
+    for text in ("▁▁", "▁▁▁▁"):
+        state["added_tokens"].append({"id": state["model"]["vocab"][text], "content": text, **flags})
+    (folder / "tokenizer.json").write_text(json.dumps(state), "utf-8")
+    assert codes(folder) == ["gguf.tokenizer"]
+
+
+BETWEEN = st.lists(st.sampled_from(["the", " ", "  ", "cat", "</s>", "<s>", "x", "\n", "▁"]), max_size=6).map("".join)
+
+
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+@pytest.mark.parametrize("chat", [True, False])
+def test_texts_that_differ_are_known(tmp_path_factory: pytest.TempPathFactory, scheme: str, chat: bool) -> None:
+    folder = tmp_path_factory.mktemp("m") / "m"
+    tokenizer = sentencepiece_like(pre=metaspace(scheme))
+    model_of(folder, tokenizer, eos_token="</s>", bos_token="<s>", chat_template=LLAMA_2 if chat else None)
+    known = read_vocabulary(*opened(folder)).differs
+    with Served(exported(folder)) as served:
+
+        @settings(max_examples=40, deadline=None, derandomize=True, database=None)
+        @given(BETWEEN)
+        def check(text: str) -> None:
+            same = served.ids(text) == tokenizer.encode(text, add_special_tokens=False).ids
+            assert same != known(text)
+
+        check()
 
 
 def test_flat_scores_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

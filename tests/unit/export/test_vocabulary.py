@@ -10,7 +10,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from localtune.data.template import ChatTemplate
 from localtune.errors import InputError
 from localtune.export import prepare
-from localtune.export.pretokenizers import QWEN2
+from localtune.export.pretokenizers import GPT_4O, QWEN2
 from localtune.export.vocabulary import read_vocabulary
 from localtune.model import ModelFiles
 from tests.material import material
@@ -32,6 +32,7 @@ from tests.unit.export.tiny import (
     refused,
     save_tokenizer,
     split_by,
+    vectors,
     write_gguf_of,
 )
 
@@ -271,6 +272,60 @@ def test_real_tokenizers_read_hard_texts_alike(tmp_path: Path, name: str, rows: 
             text = ChatTemplate(ours.template, ours.names).render(MESSAGES, prompt=True).text
             assert served.ids(served.prompt(MESSAGES), special=True) == ours.encode(text, special=False)
         assert [served.stop([300], i) for i in model.stop_ids] == ["eos"] * len(model.stop_ids)
+
+
+def from_gguf(name: str) -> Tokenizer:
+    """The byte-level vocabulary of a .gguf, with the steps that its model has."""
+    from gguf import GGUFReader
+
+    fields: Any = GGUFReader(material("gguf-vocab") / f"ggml-vocab-{name}.gguf").fields
+    pieces, merges = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges"))
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, pairs))
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    digits = [pre_tokenizers.Digits(individual_digits=True)] if name == "starcoder" else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, level])
+    return tokenizer
+
+
+@pytest.mark.material
+@pytest.mark.parametrize("name", ["gpt-2", "starcoder", "qwen2"])
+def test_real_vocabularies_give_the_ids_of_llama_cpps_own_vectors(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "m"
+    if name == "qwen2":
+        folder = paired(tmp_path, "tok-qwen2.5")[0]
+    else:
+        tokenizer = from_gguf(name)
+        save_tokenizer(folder, tokenizer, eos_token="<|endoftext|>", chat_template=None)
+        rows, eos = tokenizer.get_vocab_size(), tokenizer.token_to_id("<|endoftext|>")
+        assert eos is not None
+        llama(folder, rows, eos=eos, hidden_size=32, num_hidden_layers=1)
+    known = vectors(material("gguf-vocab"), name)
+    assert len(known) == 47
+    with Served(exported(folder, "Q8_0"), 512) as served:
+        assert [text for text, ids in known if served.ids(text) != ids] == []
+
+
+def test_texts_that_are_composed_are_known_to_differ(tmp_path: Path) -> None:
+    tokenizer = byte_level(split_by(QWEN2), size=400)
+    folder = model_of(tmp_path / "m", tokenizer)
+    assert not read_vocabulary(*opened(folder)).differs("e\u0301")
+    tokenizer.normalizer = normalizers.NFC()
+    save_tokenizer(folder, tokenizer)
+    vocabulary = read_vocabulary(*opened(folder))
+    with Served(exported(folder)) as served:
+        for text, differs in (("e\u0301", True), ("é", False), ("", False), ("a<|im_end|>e\u0301", True)):
+            assert vocabulary.differs(text) is differs
+            assert (served.ids(text) != tokenizer.encode(text, add_special_tokens=False).ids) is differs
+
+
+def test_a_text_is_looked_at_between_its_added_tokens(tmp_path: Path) -> None:
+    tokenizer = byte_level(split_by(GPT_4O), size=400)
+    added(tokenizer, "<think>")
+    vocabulary = read_vocabulary(*opened(model_of(tmp_path / "m", tokenizer)))
+    assert vocabulary.pieces.pre == "gpt-4o"
+    assert vocabulary.differs("aÉ")
+    assert not vocabulary.differs("a<think>É<|im_end|>")
 
 
 @pytest.mark.material

@@ -1,6 +1,7 @@
-"""Tiny random Llama-family models in Hugging Face folders, with tokenizers trained in code."""
+"""Tiny random models of every family in Hugging Face folders, with tokenizers trained in code."""
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ def hard_texts(folder: Path) -> list[str]:
     return text.split("\n__ggml_vocab_test__\n")
 
 
+def vectors(folder: Path, name: str) -> list[tuple[str, list[int]]]:
+    """llama.cpp's own texts and the ids it wants of a vocabulary."""
+    lines = (folder / f"ggml-vocab-{name}.gguf.out").read_text("utf-8").split("\n")
+    ids = [[int(number) for number in line.split()] for line in lines]
+    return list(zip(hard_texts(folder), ids, strict=False))
+
+
 def split_by(*patterns: str) -> PreTokenizer:
     """Isolate what each pattern finds, then go to bytes."""
     splits: list[PreTokenizer] = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in patterns]
@@ -66,6 +74,19 @@ def byte_level(
     pieces = [text[start : start + 60] for text in texts for start in range(0, len(text), 7)]
     tokenizer.train_from_iterator(pieces, trainer)
     tokenizer.pre_tokenizer = pre
+    return tokenizer
+
+
+def every_pair(pre: PreTokenizer, *, ignore_merges: bool = False) -> Tokenizer:
+    """Byte-level BPE in which any two bytes are a token, so that a split at another place hardly ever goes unseen."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pairs = [(left, right) for left in alphabet for right in alphabet]
+    random.Random(1).shuffle(pairs)
+    tokens = [*CONTROL, *alphabet, *(left + right for left, right in pairs)]
+    vocabulary = {text: number for number, text in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, pairs, ignore_merges=ignore_merges))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre, decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(CONTROL))
     return tokenizer
 
 
@@ -93,6 +114,30 @@ def llama(
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    return model
+
+
+def random_model(folder: Path, family: str, vocabulary: int, **config: Any) -> PreTrainedModel:
+    """A random model of a family of transformers, such as "Qwen3", saved; no norm, bias or expert is idle."""
+    shape: dict[str, Any] = {
+        **{"vocab_size": vocabulary, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256},
+        **{"initializer_range": 0.2, "tie_word_embeddings": False},
+        **{"eos_token_id": 2, "bos_token_id": None, "pad_token_id": None},
+    }
+    torch.manual_seed(1)
+    kind = getattr(transformers, {"Gemma3": "Gemma3Text"}.get(family, family) + "Config")
+    model: PreTrainedModel = getattr(transformers, f"{family}ForCausalLM")(kind(**(shape | config))).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.3)
+            elif "norm" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+            elif "experts" in name or name.endswith("gate.weight"):
+                parameter.normal_(0, 0.2)
+    model.set_attn_implementation("eager")  # Gemma 2 caps its scores only there
     model.save_pretrained(folder)
     return model
 

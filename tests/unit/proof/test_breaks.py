@@ -18,7 +18,8 @@ from localtune import export as exporting
 from localtune import places
 from localtune.errors import MachineError, Problem, RunFailed
 from localtune.events import Event, Product, Proof, Warn
-from localtune.export import families, gguf_file
+from localtune.export import families, gguf_file, rope, values
+from localtune.export.placed import Conversion
 from localtune.export.read import read_gguf
 from localtune.products import gguf
 from localtune.products.gguf import export
@@ -70,18 +71,18 @@ def _key(key: str, value: Any) -> Change:
 
 
 def _permutation(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gguf_file, "regrouped", lambda rows, head_dim: rows)
+    patch.setattr(values, "regrouped", lambda rows, head_dim: rows)
 
 
 def _rope_factors(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(families, "llama3_factors", lambda scaling, theta, size: np.ones(size // 2, np.float32))
+    patch.setattr(rope, "llama3_factors", lambda scaling, theta, size: np.ones(size // 2, np.float32))
 
 
 def _swapped(patch: pytest.MonkeyPatch) -> None:
     convert = families.convert
     names = {"ffn_gate": "ffn_up", "ffn_up": "ffn_gate"}
 
-    def change(model: Any) -> families.Conversion:
+    def change(model: Any) -> Conversion:
         found = convert(model)
         swapped = [
             replace(one, name=next((one.name.replace(a, b) for a, b in names.items() if a in one.name), one.name))
@@ -147,7 +148,7 @@ def test_a_break_that_rounding_hides_is_caught_in_the_exact_conversion(
     with pytest.raises(RunFailed, match=r"conversion \(F32\)"):
         _exported(source, tmp_path / "chained", "Q8_0")
     assert not list((tmp_path / "chained").glob("*Q8_0.gguf"))
-    monkeypatch.setattr(gguf._Work, "conversion", lambda work: iter(()))
+    monkeypatch.setattr(gguf._Work, "_conversion", lambda work, temporary: iter(()))
     (alone,) = _proofs(_exported(source, tmp_path / "alone", "Q8_0")).values()
     assert alone.passed
 

@@ -1,0 +1,110 @@
+"""The adapter of a run as a GGUF of its own: small, and worn over any GGUF of its base by llama.cpp.
+
+It is compared as it will be used: over an exact GGUF of the base, which is written for that alone and removed.
+"""
+
+import importlib.util
+import os
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from localtune.adapter import Full
+from localtune.errors import InputError, MachineError, Problem
+from localtune.events import Event, Phase, Product, Warn
+from localtune.export import prepare
+from localtune.export.adapter_file import Encoding, write_adapter
+from localtune.export.gguf_file import PROOF, set_string, write_gguf
+from localtune.export.identity import file_name
+from localtune.job import Job, changes_since, unfinished
+from localtune.outlay import exact_encoding
+from localtune.products import event_of, making, name_in, writing
+from localtune.products.book import enter, refuse_foreign, rejected, summary, temporary_of
+from localtune.products.source import Source, of_adapter
+from localtune.proof import Proof, prove_file
+from localtune.runs.files import is_complete, settle, sweep
+
+ENCODING: Encoding = "F16"
+"""Of the adapter's own matrices: their rounding is far below what any type does to the base."""
+
+
+def export_adapter(job: Job, folder: Path | None = None, *, check: bool = True) -> Generator[Event, None, Path]:
+    """Write the adapter as a GGUF and prove it over its base.
+
+    Raises `InputError` for a full fine-tune and for an adapter that llama.cpp cannot wear, `RunFailed` where it says
+    something else there than in training.
+    """
+    _refuse_full(job)
+    changes_since(job)
+    with making(job.run):
+        source = yield from of_adapter(job, folder, check=check)
+        path = source.folder / file_name(source.identity, ENCODING, "LoRA")
+        with writing(source.folder):
+            source.folder.mkdir(parents=True, exist_ok=True)
+        refuse_foreign(source.folder, [path.name])
+        sweep(source.folder)
+        temporary = temporary_of(path)
+        try:
+            yield from _made(job, source, path, temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _made(job: Job, source: Source, path: Path, temporary: Path) -> Generator[Event, None, None]:
+    yield Phase("exporting", path.name)
+    began = time.monotonic()
+    with writing(path.parent):
+        write_adapter(job.run.adapter, job.model, temporary, source.identity, ENCODING)
+    seconds = time.monotonic() - began
+    proof = yield from _proven(source, temporary, path.name)
+    with writing(path.parent):
+        if proof is not None:
+            set_string(temporary, PROOF, summary(proof))
+            if not proof.passed:
+                raise rejected(source, proof, temporary, path)
+        settle(temporary)
+        enter(source, temporary, path.name, proof)
+        os.replace(temporary, path)
+    yield Product("adapter GGUF", name_in(path, source.run), path.stat().st_size, seconds)
+
+
+def _proven(source: Source, adapter: Path, product: str) -> Generator[Event, None, Proof | None]:
+    """The proof over an exact file of the base; None with a warning where nothing here can make or read it."""
+    if source.reference is None:
+        return None
+    if importlib.util.find_spec("xllamacpp") is None:
+        yield Warn("proof.unverified", "the file is not verified: llama.cpp is not installed; pip install xllamacpp")
+        return None
+    exact = exact_encoding(source.model)
+    base = temporary_of(source.folder / file_name(source.identity, exact))
+    try:
+        yield Phase("proving", f"{product}, over a {exact} file of its base")
+        ready = prepare(source.model, source.tokenizer, [exact])
+        with writing(source.folder):
+            write_gguf(ready, base, exact, source.identity)
+        proof = prove_file(
+            adapter,
+            product,
+            ENCODING,
+            source.tokenizer,
+            source.reference,
+            base=base,
+            differs=ready.vocabulary.differs,
+        )
+    except MachineError as error:
+        problem = error.problems[0]
+        yield Warn("proof.unverified", f"the file is not verified: {problem.what}; {problem.fix}")
+        return None
+    finally:
+        base.unlink(missing_ok=True)
+    yield event_of(proof)
+    return proof
+
+
+def _refuse_full(job: Job) -> None:
+    if isinstance(job.trainable, Full):
+        what = "every weight was trained: there is no adapter, the whole model is the product"
+        raise InputError(Problem("export.full", what, job.run.name, fix=f"localtune export {job.run.name} --gguf Q8_0"))
+    if not is_complete(job.run.adapter, verify=True):
+        raise unfinished(job.run)

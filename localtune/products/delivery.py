@@ -1,0 +1,91 @@
+"""What goes beside exported files, and where else they go: Modelfile and card, Ollama, LM Studio.
+
+What somebody else wrote is never replaced: a Modelfile or README.md that was not written here stays, and a warning
+says so.
+"""
+
+import shutil
+import time
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+
+from localtune.deliver.lm_studio import models_folder, place
+from localtune.deliver.ollama import MODELFILE, create, modelfile_of
+from localtune.errors import InputError, MachineError, Problem
+from localtune.events import Event, Phase, Product, Warn
+from localtune.job import Job
+from localtune.modelcard import CARD
+from localtune.products import RECORD, writing
+from localtune.products.card import card_of, record_of
+from localtune.products.source import Source
+from localtune.runs.files import write_bytes
+
+OLLAMA, LM_STUDIO = "ollama", "lm-studio"
+TARGETS = (OLLAMA, LM_STUDIO)
+"""Programs of this machine that take a file."""
+_MADE = "# Made by localtune: a next export writes it again; remove this line to keep your changes.\n"
+_TAG = "localtune"
+"""A tag in the head of every card that is written here."""
+
+
+def check_targets(targets: Sequence[str]) -> None:
+    """Raise before anything is made where a target cannot take a file: `InputError` (export.target), `MachineError`."""
+    for target in targets:
+        if target not in TARGETS:
+            fix = f"--to {','.join(TARGETS)}"
+            raise InputError(Problem("export.target", f"{target[:40]!r} takes no files here", "--to", fix=fix))
+    if LM_STUDIO in targets:
+        models_folder()
+    if OLLAMA in targets:
+        _refuse_without_ollama()
+
+
+def describe(source: Source, files: Sequence[Path], job: Job | None) -> Iterator[Event]:
+    """Write the Modelfile of the first of `files`, and for a run the card of all."""
+    first = files[0]
+    with writing(source.folder):
+        try:
+            text = _MADE + modelfile_of(first, source.model, source.tokenizer, source.identity)
+        except InputError as error:
+            yield Warn("export.modelfile", f"no Modelfile is written: {error.problems[0].what}")
+        else:
+            yield from _written(source.folder / MODELFILE, text, _MADE)
+        if job is not None:
+            card = card_of(job, None, "gguf", checks=record_of(source.folder, RECORD))
+            yield from _written(source.folder / CARD, card, _TAG)
+
+
+def deliver(
+    source: Source, file: Path, targets: Sequence[str], name: str | None = None
+) -> Generator[Event, None, None]:
+    """Hand the exported `file` to each of `targets`; in Ollama it is called `name`, by default as it was tuned."""
+    for target in targets:
+        began = time.monotonic()
+        if target == LM_STUDIO:
+            where = place(file, model=name)
+            yield Product("LM Studio", str(where), where.stat().st_size, time.monotonic() - began)
+            continue
+        called = name or _called(source)
+        yield Phase("handing over", f"{file.name} to Ollama as {called}")
+        create(called, source.folder, lambda line: None)
+        yield Product("Ollama", called, file.stat().st_size, time.monotonic() - began)
+
+
+def _written(path: Path, text: str, mark: str) -> Iterator[Event]:
+    """Write `path` unless a file without `mark` is there."""
+    if path.is_file() and mark not in path.read_text(encoding="utf-8", errors="replace")[:4000]:
+        yield Warn("export.kept", f"{path.name} is there already and is not from here: it stays as it is")
+        return
+    write_bytes(path, text.encode())
+
+
+def _called(source: Source) -> str:
+    """A name for Ollama: of the fine-tune, else of the model; letters, digits and dashes."""
+    name = source.identity.finetune or source.identity.basename
+    return "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in name.lower()).split()) or "model"
+
+
+def _refuse_without_ollama() -> None:
+    if shutil.which("ollama") is None:
+        fix = "install Ollama, or leave out --to: the Modelfile beside the file is for  ollama create NAME -f Modelfile"
+        raise MachineError(Problem("ollama.missing", "there is no ollama on PATH", fix=fix))

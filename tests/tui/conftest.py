@@ -1,0 +1,86 @@
+"""An app that knows nothing of the machine it is tested on: empty home, fixed clock, no colours of the terminal."""
+
+import asyncio
+import inspect
+import time
+from pathlib import Path
+
+import pytest
+from localtune_tui.screens import SCREENS
+from localtune_tui.screens.base import AppScreen
+
+NOW = 1_800_000_000.0
+"""15 January 2027, 08:00:00 UTC: what the clock of the fixture `clock` says."""
+HOSTILE_PIECES = (
+    "[bold]x[/]", "[/]", "[", "]", "\\[x]", "[@click=app.quit]x[/]", "[link=http://x]y[/link]", "[red",
+    "[[", "{x}", "%s",
+    "\x1b[31mred", "\x1b]52;c;eA==\x07", "\x1b]0;title\x07", "\x1bP1$x\x1b\\", "\x1b", "\x9b31m", "\x9d52;c;eA==\x9c",
+    "\x00", "\x07", "\x08\x08", "\r", "\r\n", "\n\n", "\t", "\x0b", "\x0c", "\x7f", "\x85", "\x90", "\xad",
+    "\u202e", "\u202dx", "\u2066x\u2069", "\u200e", "\u061c", "\u200b", "\u200d", "\u2060", "\ufeff", "\u180e",
+    "\u2028",
+    "\u2029", "\U000e0041", "\ud800", "\udfff", "\ue000", "\uffff", "\u115f", "\u3164", "\u2800", "a\u0301" * 40,
+    "e" + "\u0300" * 200, "漢字" * 60, "🏳️‍🌈👩‍👩‍👧", "x" * 5000, "ا" * 50, "שלום", "../../etc/passwd", "$(reboot)",
+    "`x`", "; rm -rf /", "|", "&&", "<b>", "&amp;", "NaN", "-1", "", " ", "\u00a0",
+)  # fmt: skip
+HOSTILE = [
+    text
+    for piece in HOSTILE_PIECES
+    for text in (piece, f"run {piece} name", f"{piece}.jsonl")
+]  # fmt: skip
+"""Over 200 strings that a data file, a model or a file name may hold."""
+
+
+@pytest.fixture
+def hostile() -> list[str]:
+    """`HOSTILE`, for a test of widgets."""
+    return HOSTILE
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, folder of runs and state, and a terminal with 24-bit colours, for this test only."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("LOCALTUNE_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("LOCALTUNE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "NO_COLOR", "SSH_CONNECTION", "SSH_TTY", "TMUX",
+                 "STY", "LC_ALL", "LC_CTYPE", "HF_HOME", "HF_HUB_CACHE"):  # fmt: skip
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr("textual.constants.TEXTUAL_ANIMATIONS", "none", raising=False)
+    return home
+
+
+class _Plain(AppScreen):
+    """A tab with nothing in it."""
+
+
+@pytest.fixture
+def empty_tabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tabs that ask nothing and show nothing, so that only the frame is tested."""
+    tabs = {mode: type(f"{mode.title()}Plain", (_Plain,), {"mode": mode}) for mode in SCREENS}
+    monkeypatch.setattr("localtune_tui.app.screen_class", tabs.__getitem__)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> float:
+    """`time.time()` stands still at `NOW`, in UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    if hasattr(time, "tzset"):
+        time.tzset()
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    return NOW
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that is a coroutine runs in an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    wanted = inspect.signature(pyfuncitem.obj).parameters
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in wanted}))
+    return True

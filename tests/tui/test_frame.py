@@ -1,0 +1,97 @@
+"""The frame under bad input: hostile text in all its parts, consoles without signs, failures in the background."""
+
+from pathlib import Path
+
+import pytest
+from localtune_tui import findings
+from localtune_tui.app import LocaltuneApp
+from localtune_tui.crash import keep
+from localtune_tui.modals.confirm import Answer, Confirm
+from textual.color import Color
+from textual.strip import Strip
+
+from tests.tui.conftest import HOSTILE
+from tests.tui.screen_text import assert_clean, begun, says, screen_text
+
+
+@pytest.mark.usefixtures("empty_tabs")
+async def test_hostile_text_in_every_part_of_the_frame_is_harmless() -> None:
+    app = LocaltuneApp()
+    async with app.run_test(size=(160, 30)) as pilot:
+        await begun(pilot)
+        for text in [*HOSTILE, "at last"]:
+            app.machine = text
+            app.screen.title_text = ""  # type: ignore[attr-defined]
+            assert_clean(screen_text(app))
+            app.screen.title_text = text  # type: ignore[attr-defined]
+            assert_clean(screen_text(app))
+            await says(pilot, "1 Runs")
+        assert screen_text(app).splitlines()[0].endswith("at last")
+
+
+@pytest.mark.usefixtures("empty_tabs")
+async def test_hostile_text_in_toasts_is_harmless() -> None:
+    app = LocaltuneApp()
+    async with app.run_test(size=(100, 1000), notifications=True) as pilot:
+        await begun(pilot)
+        for text in HOSTILE:
+            app.say(text)
+            app.copy(text)
+        app.say("at last")
+        await says(pilot, "at last")
+        assert_clean(screen_text(app))
+        await says(pilot, "copied  run [bold]x[/] name")
+
+
+@pytest.mark.usefixtures("empty_tabs")
+async def test_hostile_text_in_questions_is_harmless() -> None:
+    app = LocaltuneApp()
+    async with app.run_test(size=(100, 60)) as pilot:
+        await begun(pilot)
+        for first in range(0, len(HOSTILE), 12):
+            texts = HOSTILE[first : first + 12]
+            answers = [Answer(str(number), text, danger=number > 5) for number, text in enumerate(texts)]
+            app.push_screen(Confirm("\n".join(texts), "\n".join(texts), answers))
+            await pilot.pause()
+            assert_clean(screen_text(app))
+            app.pop_screen()
+
+
+async def test_ascii_only_paints_ascii_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "ask", lambda asked: findings.read({"findings": [{"name": "a", "text": "b … ✓ │"}]}))
+    app = LocaltuneApp(ascii=True)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await begun(pilot)
+        painted = "".join(s.text for strip in _painted(app) for s in strip)
+        assert painted.isascii(), painted
+        assert "how to begin" in painted
+
+
+def _painted(app: LocaltuneApp) -> list[Strip]:
+    strips = app.screen._compositor.render_strips()
+    for each in app.get_line_filters():
+        strips = [strip.apply_filter(each, Color(0, 0, 0)) for strip in strips]
+    return strips
+
+
+async def test_a_failure_in_the_background_is_said_and_ends_nothing() -> None:
+    def fail() -> None:
+        raise ValueError("[bold]\x1b[31mno[/]")
+
+    app = LocaltuneApp()
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await begun(pilot)
+        app.screen.run_worker(fail, name="_look", thread=True, exit_on_error=False)
+        await says(pilot, "look failed: ValueError: [bold]")
+        app.run_worker(fail, name="_begin", thread=True, exit_on_error=False)
+        await says(pilot, "begin failed: ValueError")
+
+
+def test_a_failure_of_the_app_is_a_sentence_and_a_file(tmp_path: Path) -> None:
+    try:
+        raise ValueError("\x1b[31m[bold]no")
+    except ValueError:
+        said = keep(tmp_path / "state")
+    assert_clean(said)
+    assert "the app has failed: ValueError: \\x1b[31m[bold]no; runs go on without it" in said
+    assert "Traceback" in (tmp_path / "state" / "crash.txt").read_text(encoding="utf-8")

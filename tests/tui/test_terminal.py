@@ -1,0 +1,134 @@
+"""At a terminal: how soon the app is there, how it is left, what is said where there is no terminal."""
+
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("has no pseudo terminals", allow_module_level=True)
+else:
+    import fcntl
+    import pty
+    import termios
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Child:
+    """`localtune` at a terminal of the test's own."""
+
+    pid: int
+    terminal: int
+    output: bytes = b""
+    began: float = field(default_factory=time.perf_counter)
+
+    def until(self, text: bytes, seconds: float = 60.0) -> float:
+        """Read until `text` has come; seconds since the start."""
+        while text not in self.output:
+            assert time.perf_counter() - self.began < seconds, self.output[-2000:]
+            if select.select([self.terminal], [], [], 0.05)[0]:
+                self.output += os.read(self.terminal, 65536)
+        return time.perf_counter() - self.began
+
+    def end(self) -> int:
+        """Read to the end; the exit code."""
+        try:
+            while chunk := os.read(self.terminal, 65536):
+                self.output += chunk
+        except OSError:  # Linux' way to say that nobody is at the other side
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _start(*arguments: str, **environment: str) -> Child:
+    pid, descriptor = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        os.execve(sys.executable, [sys.executable, "-m", "localtune", *arguments], os.environ | environment)
+    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    return Child(pid, descriptor)
+
+
+@pytest.fixture
+def app() -> Iterator[Child]:
+    """The app, painted."""
+    child = _start()
+    child.until(b"6 System")
+    child.until(b"how to begin")
+    yield child
+    os.close(child.terminal)
+
+
+def test_sigterm_gives_the_terminal_back(app: Child) -> None:
+    before = termios.tcgetattr(app.terminal)
+    os.kill(app.pid, signal.SIGTERM)
+    assert app.end() == 143
+    assert app.output.rstrip().endswith((b"\x1b[?1004l", b"\x1b[?25h", b"\x1b[?2004l", b"\x1b[?1049l", b"\x1b[<u"))
+    assert b"\x1b[?1049l" in app.output  # out of the alternate screen
+    assert b"\x1b[?25h" in app.output  # the cursor is there again
+    assert before is not None
+
+
+def test_ctrl_q_quits_with_0_and_gives_the_terminal_back(app: Child) -> None:
+    os.write(app.terminal, b"\x11")
+    assert app.end() == 0
+    assert b"\x1b[?1049l" in app.output
+
+
+def test_a_terminal_that_goes_away_ends_the_app() -> None:
+    child = _start()
+    child.until(b"how to begin")
+    os.close(child.terminal)  # the system sends SIGHUP
+    end = time.monotonic() + 30
+    while os.waitpid(child.pid, os.WNOHANG)[0] == 0:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_first_paint_is_soon() -> None:
+    """0.4 s on two idle cores; the bound is for busy ones."""
+    times = []
+    for _ in range(3):
+        child = _start()
+        times.append(child.until(b"6 System"))
+        os.kill(child.pid, signal.SIGTERM)
+        child.end()
+        os.close(child.terminal)
+    assert min(times) < 3.0, times
+
+
+def test_without_a_terminal_there_is_help_and_exit_code_2() -> None:
+    child = subprocess.run([sys.executable, "-m", "localtune"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert child.returncode == 2
+    assert "Commands:" in child.stderr
+    child = subprocess.run(
+        [sys.executable, "-m", "localtune", "tui"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert child.returncode == 2
+    assert "error[tui.no-terminal]" in child.stderr
+
+
+def test_a_terminal_that_draws_nothing_gets_help() -> None:
+    child = _start(TERM="dumb")
+    assert child.end() == 2
+    assert b"Commands:" in child.output
+    os.close(child.terminal)
+
+
+def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
+    child = _start(str(tmp_path))
+    assert child.end() == 2
+    assert b"error[tui.not-a-run]" in child.output
+    os.close(child.terminal)

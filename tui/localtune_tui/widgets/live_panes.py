@@ -1,0 +1,175 @@
+"""All panes of Live, painted from what a thread has read: nothing here touches the run's folder, but for a few lines of
+the log that are in sight.
+
+Narrow or short terminals get the numbers in two lines and one of samples, events and log at a time.
+"""
+
+import time
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widgets import Static
+
+from localtune_tui import live_lines
+from localtune_tui.chart import LossChart
+from localtune_tui.run_curves import ZOOMS, curves_of, zoomed
+from localtune_tui.run_view import Moment, RunView, is_good, judgement
+from localtune_tui.text import plain, shown
+from localtune_tui.watching import Watched
+from localtune_tui.widgets.lines_view import LinesView, ListLines
+from localtune_tui.widgets.samples import SamplesPane
+
+PANES = ("samples", "events", "log")
+TALL = 30
+"""Rows from which there is room for what to do next."""
+
+
+class LivePanes(Vertical):
+    """Shows the run it was given last."""
+
+    SCOPED_CSS = False
+    DEFAULT_CSS = """
+    LivePanes #head, LivePanes #progress { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    LivePanes #upper { height: 1fr; min-height: 6; }
+    LivePanes #chart-box { width: 1fr; }
+    LivePanes #now { width: 41; height: 100%; }
+    LivePanes #folded { display: none; height: 2; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    LivePanes SamplesPane { height: 5; }
+    LivePanes #events-box { height: 6; }
+    LivePanes #log-box { display: none; height: 11; }
+    LivePanes #judgement { height: auto; max-height: 3; padding: 0 1; }
+    LivePanes.-log #log-box { display: block; }
+    LivePanes.-log #events-box, LivePanes.-log SamplesPane { display: none; }
+    .-wide LivePanes SamplesPane { height: 8; }
+    .-wide LivePanes #events-box { height: 12; }
+    .-wide LivePanes #log-box { height: 20; }
+    .-wide LivePanes #now { width: 48; }
+    .-narrow LivePanes #now, .-short LivePanes #now { display: none; }
+    .-narrow LivePanes #folded, .-short LivePanes #folded { display: block; }
+    .-narrow LivePanes #log-box, .-short LivePanes #log-box { height: 7; }
+    .-narrow LivePanes #events-box, .-short LivePanes #events-box { display: none; height: 5; }
+    .-narrow LivePanes.-events #events-box, .-short LivePanes.-events #events-box { display: block; }
+    .-narrow LivePanes.-events SamplesPane, .-short LivePanes.-events SamplesPane { display: none; }
+    """
+
+    pane: reactive[str] = reactive("samples")
+    """Of `PANES`; samples and events stand together where there is room."""
+    zoom: reactive[int] = reactive(0)
+    log_axis: reactive[bool] = reactive(False)
+    prompt: reactive[int] = reactive(0)
+    wanted: reactive[str] = reactive("")
+    """What an event must hold to be shown."""
+
+    def __init__(self, *, ascii: bool, id: str | None = None) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self.ascii = ascii
+        self.watched: Watched | None = None
+        self._said: dict[str, str] = {}
+        self._events: tuple[tuple[Moment, ...], str] = ((), "")
+
+    @property
+    def view(self) -> RunView:
+        """What is shown."""
+        return self.watched.follower.view if self.watched else RunView("")
+
+    def compose(self) -> ComposeResult:
+        """Every pane; which of them is shown depends on the size."""
+        yield Static(id="head")
+        yield Static(id="progress")
+        with Horizontal(id="upper"):
+            with Vertical(id="chart-box", classes="box"):
+                yield LossChart(id="chart")
+            yield Static(id="now", classes="box")
+        yield Static(id="folded")
+        yield SamplesPane(id="samples", classes="box")
+        with Vertical(id="events-box", classes="box"):
+            yield LinesView(empty="nothing has happened yet", id="events")
+        with Vertical(id="log-box", classes="box"):
+            yield LinesView(empty="the log is empty", follow=True, id="log")
+        yield Static(id="judgement")
+
+    def on_mount(self) -> None:
+        """Name what never changes its name."""
+        self.query_one("#now").border_title = "now"
+
+    def on_resize(self) -> None:
+        """What fits changes."""
+        self.call_after_refresh(self.paint)
+
+    def show(self, watched: Watched) -> None:
+        """Paint `watched` as it is now."""
+        self.watched = watched
+        self.paint()
+
+    def watch_pane(self) -> None:
+        """Show that pane."""
+        self.set_class(self.pane == "log", "-log")
+        self.set_class(self.pane == "events", "-events")
+        self.call_after_refresh(self.paint)
+
+    def watch_zoom(self) -> None:
+        """Draw that part."""
+        self.paint()
+
+    def watch_log_axis(self) -> None:
+        """Draw that axis."""
+        self.paint()
+
+    def watch_prompt(self) -> None:
+        """Show those answers."""
+        self.paint()
+
+    def watch_wanted(self) -> None:
+        """Show those events."""
+        self.paint()
+
+    def paint(self) -> None:
+        """Everything that is in sight."""
+        if self.watched is None or not self.is_mounted:
+            return
+        view, facts, screen = self.view, self.watched.facts, self.screen.size
+        width = self.size.width
+        self._say("head", live_lines.head(view, facts, wide=width >= 100, ascii_only=self.ascii))
+        self._say("progress", live_lines.progress(view, facts, width - 2, time.time(), ascii_only=self.ascii))
+        now = self.query_one("#now", Static)
+        if now.display:
+            self._say("now", *live_lines.now_lines(view, facts, now.content_size.width, ascii_only=self.ascii))
+        else:
+            self._say("folded", *live_lines.folded(view, facts, ascii_only=self.ascii))
+        self.query_one(SamplesPane).say(*live_lines.sample_lines(view, self.prompt, facts.prompts))
+        self._paint_chart()
+        self._paint_lines()
+        following = [f"next: {line}" for line in live_lines.next_commands(view)] if screen.height >= TALL else []
+        mark = {True: "+ " if self.ascii else "✓ ", False: "! ", None: ""}[is_good(view)]
+        self._say("judgement", f"{mark}{judgement(view)}", *([view.trouble] if view.trouble else following))
+
+    def _paint_chart(self) -> None:
+        zoom = zoomed(self.view, self.zoom)
+        self.query_one(LossChart).show(curves_of(self.view), log=self.log_axis, ascii=self.ascii, zoom=zoom)
+        parts = [
+            "loss",
+            "log" if self.log_axis else "",
+            ZOOMS[self.zoom] if zoom else "",
+            live_lines.chart_title(self.view),
+        ]
+        self.query_one("#chart-box").border_title = Content("  ".join(part for part in parts if part))
+
+    def _paint_lines(self) -> None:
+        if self.pane == "log" and self.watched is not None:
+            self.query_one("#log", LinesView).show(self.watched.log)
+            trouble = self.watched.log.trouble
+            self.query_one("#log-box").border_title = Content(shown(trouble or "log · / searches · t samples", 80))
+        elif self.query_one("#events-box").display:
+            if self._events != (self.view.moments, self.wanted):
+                self._events = (self.view.moments, self.wanted)
+                self.query_one("#events", LinesView).show(ListLines(live_lines.event_lines(*self._events)))
+            title = f"events with {self.wanted}" if self.wanted else "events · / filters · t log"
+            self.query_one("#events-box").border_title = Content(shown(title, 60))
+
+    def _say(self, name: str, *lines: str) -> None:
+        text = "\n".join(lines)
+        if self._said.get(name) != text:
+            self._said[name] = text
+            self.query_one(f"#{name}", Static).update(Content("\n").join(plain(line, 200) for line in lines))

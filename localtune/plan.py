@@ -22,7 +22,7 @@ from localtune.errors import Problem, ResourceError
 from localtune.memory import Item, Load, largest, loss_chunk, memory_items, readable, state_size, trained_shapes
 from localtune.model import ModelFiles
 from localtune.objectives import SFT
-from localtune.outlay import exact_size, product_items, proof_seconds
+from localtune.outlay import exact_size, product_items, proof_seconds, writing_seconds
 from localtune.schedule import Schedule, warmup_steps
 from localtune.settings import Recipe
 
@@ -66,6 +66,8 @@ class Plan:
     device: Device
     products: tuple[Item, ...] = ()
     """What is made after training, as the recipe asks: the disk each takes."""
+    writing_seconds: float = 0.0
+    """To write the GGUF files, estimated."""
     proof_seconds: float = 0.0
     """What proving them costs, as estimated."""
     packed_width: int = 0
@@ -240,6 +242,7 @@ def _plan(recipe: Recipe, model: ModelFiles, prepared: Prepared, device: Device,
         + exact_size(model, recipe.export.gguf),
         device=device,
         products=made,
+        writing_seconds=writing_seconds(model, recipe.export.gguf),
         proof_seconds=proof_seconds(model, prepared, recipe.export.gguf),
         packed_width=defaults.packed_width(lengths(prepared.train), device),
     )

@@ -92,7 +92,7 @@ def _next(chosen: Run) -> None:
     products = chosen.products()
     for product in products:
         click.echo(f"{product}  {readable(folder_size(product))}")
-    files = [path for path in products if path.suffix == ".gguf"]
+    files = [path for path in products if path.suffix == ".gguf" and not path.stem.endswith("-LoRA")]
     compare = f"localtune chat {chosen.name} --compare"
     further = f"localtune chat {files[-1]}" if files else f"localtune export {chosen.name} --gguf Q8_0"
     _say(f"next: {compare}   or   {further}")

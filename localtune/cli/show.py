@@ -168,5 +168,6 @@ def plan_lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
         yield f"  {readable(item.size):>9}  {item.name}: {item.why}"
     if plan.products:
         made = ", ".join(f"{item.name} {readable(item.size)}" for item in plan.products)
-        yield f"then     {made}; proving them takes about {duration(plan.proof_seconds)} (estimate)"
+        writing, proving = duration(plan.writing_seconds), duration(plan.proof_seconds)
+        yield f"then     {made}; writing them takes about {writing}, proving them {proving} (estimate)"
     yield f"disk     {readable(plan.disk)} at most"

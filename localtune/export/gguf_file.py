@@ -88,7 +88,6 @@ def _open(exportable: Exportable, files: Mapping[str, Path], identity: Identity)
     """The files with everything before their weights."""
     keys = {
         "general.type": "model",
-        **identity.metadata(),
         **exportable.conversion.metadata,
         **exportable.vocabulary.metadata(),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
@@ -97,7 +96,9 @@ def _open(exportable: Exportable, files: Mapping[str, Path], identity: Identity)
     targets: list[_Target] = []
     try:
         for name, path in files.items():
-            own = keys | {"general.file_type": int(encodings.known(name).file_type)}
+            rounded = name not in ("F32", "F16", "BF16")
+            file_type = {"general.file_type": int(encodings.known(name).file_type)}
+            own = keys | identity.metadata(quantized=rounded) | file_type
             target = _Target(path, exportable.conversion.architecture, exportable.types[name].kinds)
             targets.append(target)
             target.begin(exportable.conversion, own)

@@ -1,8 +1,8 @@
 """llama.cpp in a process of its own, asked over loopback, since C code may abort, print and take memory.
 
 `LlamaServer` starts `python -P -m localtune.llamacpp`, which embeds llama.cpp's server (the `xllamacpp` wheel), binds a
-port of 127.0.0.1 under a key, by default a free one and one that only the two know, and ends when its stdin closes: with the process that
-started it, however that ends.
+free port of 127.0.0.1 under a random key that only the two know, and ends when its stdin closes: with the process that
+started it, however that ends. Who serves others orders a `Child` with a port and a key of their own.
 """
 
 from localtune.llamacpp.child import Child

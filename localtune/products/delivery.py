@@ -67,7 +67,10 @@ def deliver(
             continue
         called = name or _called(source)
         yield Phase("handing over", f"{file.name} to Ollama as {called}")
-        create(called, source.folder, lambda line: None)
+        said: list[str] = []
+        create(called, source.folder, said.append)
+        if said:
+            yield Phase("ollama", said[-1])
         yield Product("Ollama", called, file.stat().st_size, time.monotonic() - began)
 
 

@@ -143,7 +143,7 @@ class _Work:
         began = time.monotonic()
         with writing(self.source.folder):
             if self.ready is not None:
-                write_ggufs(self.ready, files, self.source.identity)
+                write_ggufs(self.ready, files, self.source.identity, self.heed)
                 return time.monotonic() - began
             assert self.tools.converter is not None
             for name, path in files.items():

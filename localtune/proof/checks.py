@@ -51,7 +51,7 @@ def tokens(
         if server.tokenize(text, special=special, parse=True) != tokenizer.encode(text, special=special)
     ]  # fmt: skip
     skipped = len(HARD) - len(same) + len(decoded) - len(rows)
-    note = f"; {skipped} are known to differ and left out, see the notes" if skipped else ""
+    note = f"; left out are {skipped} that are known to differ (notes)" if skipped else ""
     right = f"{len(same)} hard strings and {len(rows)} {reference.held_out} rows give the same ids{note}"
     first = f"{len(wrong)} of {len(same) + len(rows)} texts give other ids, the first: {safe(repr(wrong[:1]), 90)}"
     return Check(

@@ -59,9 +59,8 @@ class Answers:
         return self.by_verb[verb]
 
 
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    """The quickstart's answers."""
+def replayed(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """The quickstart's answers, for as long as a test goes."""
     found = Answers({"plan": json.loads(recorded("plan.json")), "data show": json.loads(recorded("show.json"))})
     found.gate.set()
     monkeypatch.setattr(Asked, "run_json", lambda self, *args: found.run_json(self, *args))

@@ -2,10 +2,13 @@
 
 import asyncio
 import inspect
+import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from localtune_tui import findings
 from localtune_tui.screens import SCREENS
 from localtune_tui.screens.base import AppScreen
 
@@ -55,6 +58,13 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
+@pytest.fixture(autouse=True)
+def recorded_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app is told what a true `localtune doctor` once said, and asks no child process."""
+    said = json.loads((Path(__file__).parent / "doctor.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr(findings, "ask", lambda asked: findings.read(said))
+
+
 class _Plain(AppScreen):
     """A tab with nothing in it."""
 
@@ -67,13 +77,15 @@ def empty_tabs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> float:
+def clock() -> Iterator[float]:
     """`time.time()` stands still at `NOW`, in UTC."""
-    monkeypatch.setenv("TZ", "UTC")
-    if hasattr(time, "tzset"):
-        time.tzset()
-    monkeypatch.setattr(time, "time", lambda: NOW)
-    return NOW
+    tell = getattr(time, "tzset", lambda: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        tell()
+        patch.setattr(time, "time", lambda: NOW)
+        yield NOW
+    tell()
 
 
 @pytest.hookimpl(tryfirst=True)

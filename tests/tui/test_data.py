@@ -17,10 +17,14 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from tests.command import MODEL
-from tests.tui.answers import DIRTY, RECORDED, Answers, recorded
+from tests.tui.answers import DIRTY, RECORDED, Answers, recorded, replayed
 from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until, widget_text
 
-pytest_plugins = ["tests.tui.answers"]
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """The quickstart's answers."""
+    return replayed(monkeypatch)
 
 
 @pytest.fixture
@@ -143,7 +147,7 @@ async def test_data_that_is_not_there_is_a_sentence_and_escape_a_way_on(answers:
     answers.by_verb["data show"] = AskError(2, "error[data.missing]: gone.jsonl  no such file")
     async with LocaltuneApp().run_test(size=(100, 30)) as pilot:
         screen = await opened(pilot, Draft(data="gone.jsonl", model="x/y"))
-        assert "no such file" in screen_text(pilot.app)
+        assert "no such file" in str(screen.query_one("#findings-text", Static).content)
         await pilot.press("escape")
         await pilot.pause()
         assert pilot.app.screen is not screen
@@ -187,25 +191,19 @@ async def test_the_command_of_a_row_is_copied(dirty: Answers, monkeypatch: pytes
 
 
 async def test_hostile_rows_are_shown_as_text(answers: Answers, hostile: list[str]) -> None:
-    lines = [{"place": f"{text}:{n}", "row": f"{n}", "turns": 1, "tokens": 2, "learned": 1, "issue": text, "type": "row"}
-             for n, text in enumerate(hostile)]  # fmt: skip
-    piece = {"tokens": [1], "weights": [1.0], "pieces": [{"ids": [1], "text": "", "weight": 1.0}]}
+    row = {"turns": 1, "tokens": 2, "learned": 1, "type": "row"}
+    lines = [row | {"place": f"{text}:{n}", "row": f"{n}", "issue": text} for n, text in enumerate(hostile)]
     finding = {"severity": "error", "count": 1, "first": [], "details": {}}
     answers.by_verb |= {
         "data list": "\n".join([*map(json.dumps, lines), '{"type": "end", "more": true}']),
         "data show": {"rows": []},
-        "data check": {
-            "findings": [finding | {"code": t, "what": t, "fix": t} for t in hostile],
-            "looked_for": hostile,
-        },
+        "data check": {"looked_for": [], "findings": [finding | {"code": t, "what": t, "fix": t} for t in hostile]},
     }
     async with LocaltuneApp().run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot)
         for text in hostile[::5]:
-            segment = piece | {
-                "text": [{"text": text, "learned": True}],
-                "pieces": [{"ids": [1], "text": text, "weight": 1}],
-            }
+            pieces = [{"ids": [1], "text": text, "weight": 1}]
+            segment = {"tokens": [1], "weights": [1.0], "text": [{"text": text, "learned": True}], "pieces": pieces}
             whole = {"place": text, "tokens": 1, "learned": 1, "row": {text: text}, "segments": [segment]}
             screen._show_row(whole)
             screen.query_one(RowsTable).next_issue()
@@ -241,6 +239,9 @@ async def test_ten_thousand_rows_are_listed_while_keys_are_heeded(answers: Answe
     async with LocaltuneApp().run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot)
         assert screen.query_one(RowsTable).row_count == 10_000
+        screen.query_one(RowsTable).narrow("x")
+        screen.query_one(RowsTable).narrow("")
+        await until(pilot, lambda: screen.query_one(RowsTable).row_count == 10_000)
         assert "the first rows 10,000" in screen_text(pilot.app)
         await pilot.press("G")
         current = screen.query_one(RowsTable).current

@@ -1,6 +1,5 @@
 """Welcome: what was found, three ways to begin, nothing without being asked."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,6 @@ from localtune_tui.modals.pick_file import PickFile
 
 from tests.tui.conftest import HOSTILE
 from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until
-
-SAID = json.loads((Path(__file__).parent / "doctor.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(autouse=True)
-def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings, "ask", lambda asked: findings.read(SAID))
 
 
 @pytest.mark.usefixtures("clock")

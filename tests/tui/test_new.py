@@ -17,10 +17,14 @@ from textual.pilot import Pilot
 
 from localtune import recipe
 from tests.command import MODEL, QUICKSTART
-from tests.tui.answers import RECIPE, Answers, recorded
+from tests.tui.answers import RECIPE, Answers, recorded, replayed
 from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until, widget_text
 
-pytest_plugins = ["tests.tui.answers"]
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    """The quickstart's answers."""
+    return replayed(monkeypatch)
 
 
 async def opened(pilot: Pilot[Any], file: Path | None = None, data: Path | None = None) -> NewScreen:

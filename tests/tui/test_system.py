@@ -1,6 +1,6 @@
 """System, over what a true `localtune doctor` said, and a cache of models in a folder of the test's own."""
 
-import json
+import hashlib
 import time
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from localtune_tui import findings
 from localtune_tui.app import LocaltuneApp
 from localtune_tui.asking import Asked, AskError
 from localtune_tui.cache import CachedModel, cached_models, delete
+from localtune_tui.findings import ask as true_ask
 from localtune_tui.screens.system import Models, SystemScreen
 
 from tests.tui.conftest import HOSTILE, NOW
 from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until
 
-SAID = json.loads((Path(__file__).parent / "doctor.json").read_text(encoding="utf-8"))
 MODELS = [
     CachedModel("Qwen/Qwen3-1.7B", 3_400_000_000, NOW, Path("/models/qwen"), ("a",)),
     CachedModel("HuggingFaceTB/SmolLM2-135M", 270_000_000, NOW - 86_400, Path("/models/smol"), ("b",)),
@@ -23,7 +23,6 @@ MODELS = [
 
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(findings, "ask", lambda asked: findings.read(SAID))
     monkeypatch.setattr("localtune_tui.screens.system.cached_models", lambda: list(MODELS))
 
 
@@ -65,14 +64,12 @@ async def test_a_doctor_that_gives_no_answer_is_said(monkeypatch: pytest.MonkeyP
         await says(pilot, "error[internal]: [bold]no[/]")
 
 
-def test_an_answer_with_exit_code_3_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-
+def test_an_answer_with_exit_code_3_is_an_answer() -> None:
     class Unable(Asked):
         def run_json(self, *args: str) -> object:
             raise AskError(3, "", {"can_train": False, "findings": []})
 
-    assert findings.ask(Unable()) == findings.Machine((), False)
+    assert true_ask(Unable()) == findings.Machine((), False)
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"findings": 3}, {"findings": [3, None, {}]}, {"findings": {"a": 1}}])
@@ -150,12 +147,13 @@ async def test_hostile_findings_and_models_are_harmless(first: int, monkeypatch:
 
 def _cached(root: Path, name: str, size: int) -> None:
     folder = root / f"models--{name.replace('/', '--')}"
-    snapshot, blob = folder / "snapshots" / ("0" * 40), folder / "blobs" / "x"
+    commit = hashlib.sha1(name.encode()).hexdigest()
+    snapshot, blob = folder / "snapshots" / commit, folder / "blobs" / "x"
     for path in (snapshot, blob.parent, folder / "refs"):
         path.mkdir(parents=True)
     blob.write_bytes(b"x" * size)
     (snapshot / "model.safetensors").symlink_to(blob)
-    (folder / "refs" / "main").write_text("0" * 40, encoding="utf-8")
+    (folder / "refs" / "main").write_text(commit, encoding="utf-8")
 
 
 def test_the_cache_is_read_and_a_model_taken_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

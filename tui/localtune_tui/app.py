@@ -13,15 +13,14 @@ from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import work
-from textual.app import App, ComposeResult
-from textual.binding import BindingType
+from textual.app import App
+from textual.binding import Binding, BindingType
 from textual.command import Provider
-from textual.content import Content
+from textual.dom import DOMNode
 from textual.events import Key
 from textual.filter import LineFilter
 from textual.reactive import reactive
 from textual.screen import Screen
-from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
 from localtune_tui import state, terminal, theme
@@ -30,6 +29,7 @@ from localtune_tui.everywhere import EVERYWHERE, MOVES, TYPED
 from localtune_tui.keys import Action, Keys, keys_file, known_ids, read_keys, unknown_ids
 from localtune_tui.screens import SCREENS, screen_class
 from localtune_tui.screens.base import TABS, AppScreen
+from localtune_tui.screens.opening import OpeningScreen
 from localtune_tui.text import shown
 
 
@@ -80,12 +80,13 @@ class LocaltuneApp(App[int]):
         self.state = state.SessionState(state.folder() / "session.json")
         self.control = Control(state.folder())
         self._history: list[str] = []
+        self._said_lost: set[str] = set()
 
     # Beginning and end
 
     def get_default_screen(self) -> Screen[Any]:
         """What is painted until it is known where to begin."""
-        return _Opening()
+        return OpeningScreen()
 
     def on_mount(self) -> None:
         """Dress for the terminal, take control, and find out where to begin."""
@@ -224,6 +225,13 @@ class LocaltuneApp(App[int]):
 
     # Keys that hold everywhere
 
+    def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
+        """Say once which actions have lost their keys to another one."""
+        lost = {str(binding.id) for binding in clashed_bindings if binding.id} - self._said_lost
+        if lost:
+            self._said_lost |= lost
+            self.say(f"keys.yaml gives the same key to several actions; without one now: {', '.join(sorted(lost))}")
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """`q` quits only where nothing else can be meant by it; escape goes back only from a view on top of a tab."""
         if action == "leave":
@@ -287,12 +295,3 @@ class LocaltuneApp(App[int]):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own names in style sheets, for themes that do not have them."""
         return dict(theme.VARIABLES)
-
-
-class _Opening(AppScreen):
-    """Painted first, for as long as it takes to look for runs."""
-
-    AUTO_FOCUS = None
-
-    def body(self) -> ComposeResult:
-        yield Static(Content("looking for runs …"), classes="quiet")

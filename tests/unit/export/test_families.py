@@ -214,7 +214,7 @@ def test_experts_in_another_layout_are_named(tmp_path: Path) -> None:
     def fuse(tensors: dict[str, Any]) -> None:
         for name in [name for name in tensors if "block_sparse_moe.experts" in name]:
             tensors.pop(name)
-        tensors["model.layers.0.mlp.experts.gate_up_proj"] = np.zeros((4, 192, 64), np.float32)
+        tensors["model.layers.0.mlp.experts.gate_up_proj"] = np.zeros((8, 192, 64), np.float32)
 
     resaved(folder, fuse)
     with pytest.raises(InputError) as caught:

@@ -55,7 +55,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, yarn": ("Llama", {"rope_parameters": YARN}),
     "llama, another epsilon": ("Llama", {"rms_norm_eps": 0.01}),
     "mistral": ("Mistral", {"sliding_window": None}),
-    "mixtral": ("Mixtral", {"num_local_experts": 4}),
+    "mixtral": ("Mixtral", {"num_local_experts": 8}),
     "smollm3": ("SmolLM3", {}),
     "smollm3, yarn, tied": ("SmolLM3", {"rope_parameters": YARN, **TIED}),
     "qwen2": ("Qwen2", {}),
@@ -90,7 +90,8 @@ class Compared:
 
     def __init__(self, folder: Path, name: str, encoding: str = "F32") -> None:
         family, config = SHAPES[name]
-        save_tokenizer(folder, byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False), size=VOCABULARY))
+        tokenizer = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False), size=VOCABULARY)
+        save_tokenizer(folder, tokenizer, chat_template=None)
         model = random_model(folder, family, VOCABULARY, **config)
         texts = TEXTS[72][:1] if name.endswith("beyond") else TEXTS[32]
         with torch.no_grad():

@@ -224,6 +224,9 @@ MISTRAL_3 = (
 NO_BOS = "{% for m in messages %}{{ '[INST] ' + m.content + '[/INST]' }}{% endfor %}"
 
 
+STOPS = "{% for m in messages %}{{ m.role + ': ' + m.content + eos_token + ' ' }}{% endfor %}"
+
+
 def metaspace(scheme: str) -> Any:
     return pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
 
@@ -234,6 +237,7 @@ STYLES: dict[str, tuple[Any, Any, tuple[str, ...], str, int]] = {
     "Mistral 3": (None, metaspace("first"), ("[INST]", "[/INST]"), MISTRAL_3, 0),
     "first, no BOS": (None, metaspace("first"), (), NO_BOS, 0),
     "first, no BOS, control instructions": (None, metaspace("first"), ("[INST]", "[/INST]"), NO_BOS, 0),
+    "first, no BOS, stops": (None, metaspace("first"), (), STOPS, 2),
     "Llama 2, always": (None, metaspace("always"), (), LLAMA_2, 0),
     "always, control instructions": (None, metaspace("always"), ("[INST]", "[/INST]"), MISTRAL_3, 2),
     "never": (None, metaspace("never"), ("[INST]", "[/INST]"), MISTRAL_3, 0),

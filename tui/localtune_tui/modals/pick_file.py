@@ -63,7 +63,7 @@ class PickFile(Pick):
         super().__init__(typed)
         self.question = question
         self.placeholder = "letters of its name, or a path"
-        self._folder, self._suffixes, self._first = folder, suffixes, first
+        self._folder, self.suffixes, self._first = folder, suffixes, first
         self._files: list[str] | None = None
 
     def found(self, typed: str, gone: Callable[[], bool]) -> Sequence[Entry]:
@@ -73,7 +73,7 @@ class PickFile(Pick):
             return self._below(Path(os.path.expanduser(typed)), typed)
         if self._files is None:
             self.say(f"looking below {self._folder} …")
-            files = list(walk(self._folder, self._suffixes, gone))
+            files = list(walk(self._folder, self.suffixes, gone))
             if gone():
                 return ()
             self._files = files
@@ -87,9 +87,9 @@ class PickFile(Pick):
     def taken(self, typed: str) -> str | None:
         """A file that is there, or what may be a data set of the hub."""
         path = Path(os.path.expanduser(typed.strip()))
-        if typed.strip() and (path.is_file() or (path.is_dir() and self._suffixes == DATA)):
+        if typed.strip() and (path.is_file() or (path.is_dir() and self.suffixes == DATA)):
             return str(path)
-        if self._suffixes == DATA and is_hub_data(typed.strip()):
+        if self.suffixes == DATA and is_hub_data(typed.strip()):
             return typed.strip()
         self.say("there is no such file")
         return None
@@ -110,7 +110,7 @@ class PickFile(Pick):
             self.query_one(Input).focus()
             return
         if not self.query(Folders):
-            await self.mount(Folders(self._folder, self._suffixes), after=self.query_one(OptionList))
+            await self.mount(Folders(self._folder, self.suffixes), after=self.query_one(OptionList))
         self.query_one(Folders).focus()
 
     def action_above(self) -> None:
@@ -143,7 +143,7 @@ class PickFile(Pick):
             (not is_folder, fit, name)
             for name, is_folder in names
             if (fit := fits(letters, name)) is not None and not name.startswith(".")
-            and (is_folder or name.lower().endswith(self._suffixes))
+            and (is_folder or name.lower().endswith(self.suffixes))
         ]  # fmt: skip
         kept.sort(key=lambda one: (one[1], one[0], one[2]))
         return [
@@ -159,14 +159,14 @@ class Folders(DirectoryTree):
     HELP = "Enter opens a folder or takes a file, Backspace goes to the folder above, Tab goes back to the list."
 
     def __init__(self, path: Path, suffixes: tuple[str, ...]) -> None:
-        self._suffixes = suffixes
+        self.suffixes = suffixes
         super().__init__(path)
 
     def filter_paths(self, paths: Iterable[Path]) -> Iterable[Path]:
         """What is not hidden: folders, then files that fit; called in a thread."""
         names = [path for path, _ in zip(paths, range(MOST_NAMES), strict=False) if not path.name.startswith(".")]
-        kept = [path for path in names if path.name.lower().endswith(self._suffixes) or path.is_dir()]
-        return sorted(kept, key=lambda path: (path.name.lower().endswith(self._suffixes), path.name))[:MOST_IN_FOLDER]
+        kept = [path for path in names if path.name.lower().endswith(self.suffixes) or path.is_dir()]
+        return sorted(kept, key=lambda path: (path.name.lower().endswith(self.suffixes), path.name))[:MOST_IN_FOLDER]
 
     def process_label(self, label: str | Text) -> Text:
         """A name is text, not markup."""

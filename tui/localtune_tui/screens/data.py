@@ -47,6 +47,7 @@ class DataScreen(AppScreen):
     DEFAULT_CSS = """
     DataScreen #left { width: 42%; }
     DataScreen #right { width: 1fr; }
+    DataScreen.-narrow #left { width: 50%; }
     DataScreen #findings { height: auto; max-height: 9; scrollbar-size: 1 1; }
     DataScreen.-short #findings { max-height: 6; }
     DataScreen #filter { display: none; }
@@ -205,6 +206,9 @@ class DataScreen(AppScreen):
             share = whole["learned"] / max(whole["tokens"], 1)
             counts = plain(f"{whole['tokens']:,} tokens, {whole['learned']:,} learned ({share:.0%})").stylize("bold")
             content = Content("\n\n").join([content, counts])
+        row = self.query_one(RowsTable).current
+        if row is not None and row["place"] == whole["place"] and row["issue"] and "problem" not in whole:
+            content = Content("\n\n").join([lines([Said(row["issue"], "caution")]), content])
         self.query_one("#row-text", Static).update(content)
 
     # Keys

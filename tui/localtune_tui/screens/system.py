@@ -123,6 +123,7 @@ class SystemScreen(AppScreen):
 
     def _refused(self, text: str) -> None:
         self.query_one("#findings", Static).update(plain(text, 2000, keep_lines=True))
+        self.query_one("#sum", Static).update(Content("✗ this machine could not be asked"))
 
     def _show_machine(self, machine: findings.Machine) -> None:
         self.machine = machine

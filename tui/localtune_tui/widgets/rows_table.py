@@ -8,7 +8,9 @@ from textual.widgets import DataTable
 from localtune_tui.inspecting import Row
 from localtune_tui.text import shown
 
-COLUMNS: Mapping[str, int | None] = {"row": 8, "turns": 5, "tokens": 7, "issue": None}
+BATCH = 400
+"""Rows that are put in without a look at the keys."""
+COLUMNS: Mapping[str, int | None] = {"row": 6, "turns": 5, "tokens": 7, "issue": None}
 """Name -> width in cells; None = as wide as what is in it."""
 
 
@@ -21,7 +23,7 @@ class RowsTable(DataTable[Text]):
         super().__init__(cursor_type="row")
         self.rows_known: list[Row] = []
         """All of them, whatever is shown."""
-        self._places: dict[str, int] = {}
+        self._filled, self._turn = 0, 0
         self._words: Sequence[str] = ()
         self._notes: Mapping[str, str] = {}
 
@@ -40,14 +42,19 @@ class RowsTable(DataTable[Text]):
 
     def take(self, rows: Sequence[Row]) -> None:
         """Add these rows at the end."""
-        first = len(self.rows_known)
+        filled = self._filled == len(self.rows_known)
         self.rows_known += rows
-        self._put(range(first, len(self.rows_known)))
+        if filled:
+            self._fill(self._turn, len(rows))
 
     def note(self, notes: Mapping[str, str]) -> None:
         """Say of the row at a place, where there is nothing else to say, what `notes` has for it."""
         self._notes = notes
-        self._refill()
+        for number, row in enumerate(self.rows_known):
+            if row["place"] in notes and not row["issue"] and not self._words and number < self._filled:
+                self.update_cell(str(number), "issue", Text(shown(notes[row["place"]], 160)))
+        if self._words:
+            self._refill()
 
     def narrow(self, words: str) -> None:
         """Show rows with all of these words; "issue" stands for any."""
@@ -63,10 +70,19 @@ class RowsTable(DataTable[Text]):
         return at is not None
 
     def _refill(self) -> None:
-        at = self.cursor_row
+        self._turn, self._filled = self._turn + 1, 0
         self.clear()
-        self._put(range(len(self.rows_known)))
-        self.move_cursor(row=min(at, max(0, self.row_count - 1)))
+        self._fill(self._turn)
+
+    def _fill(self, turn: int, count: int = BATCH) -> None:
+        """Put in the next rows, and after them more, so that keys are heeded in between."""
+        if turn != self._turn:
+            return
+        end = min(len(self.rows_known), self._filled + count)
+        self._put(range(self._filled, end))
+        self._filled = end
+        if end < len(self.rows_known):
+            self.call_later(self._fill, turn)
 
     def _put(self, numbers: range) -> None:
         for number in numbers:

@@ -98,7 +98,7 @@ def _open(exportable: Exportable, files: Mapping[str, Path], identity: Identity)
         for name, path in files.items():
             rounded = name not in ("F32", "F16", "BF16")
             file_type = {"general.file_type": int(encodings.known(name).file_type)}
-            own = keys | identity.metadata(quantized=rounded) | file_type
+            own = keys | identity.metadata(quantized=rounded) | file_type | _named(exportable, identity)
             target = _Target(path, exportable.conversion.architecture, exportable.types[name].kinds)
             targets.append(target)
             target.begin(exportable.conversion, own)
@@ -106,6 +106,12 @@ def _open(exportable: Exportable, files: Mapping[str, Path], identity: Identity)
     finally:
         for target in targets:
             target.close()
+
+
+def _named(exportable: Exportable, identity: Identity) -> dict[str, str]:
+    """The name, where llama.cpp reads texts right only by what it contains."""
+    needed = exportable.vocabulary.named
+    return {"general.name": f"{identity.name} ({needed})"} if needed else {}
 
 
 class _Target:

@@ -38,7 +38,7 @@ class Vocabulary:
     notes: tuple[str, ...]
     """How llama.cpp differs from the tokenizer, one sentence each."""
     named: str = ""
-    """What general.name has to be for llama.cpp to read texts as the tokenizer does; "" = anything."""
+    """What general.name has to contain for llama.cpp to read texts as the tokenizer does; "" = anything."""
 
     def differs(self, text: str) -> bool:
         """Whether llama.cpp may give `text` other ids than the tokenizer; never false where it does.
@@ -75,8 +75,6 @@ class Vocabulary:
             keys["tokenizer.ggml.add_space_prefix"] = self.pieces.space_prefix
         if self.template is not None:
             keys["tokenizer.chat_template"] = self.template
-        if self.named:
-            keys["general.name"] = self.named
         return keys
 
 

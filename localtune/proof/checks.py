@@ -44,21 +44,21 @@ def tokens(
     Texts of which it is known that llama.cpp `differs` are left out and counted.
     """
     decoded = [tokenizer.decode(ids.tolist(), skip_special=False) for ids in reference.places.rows]
-    same = [text for text in HARD if not _composes(tokenizer, text) and not differs(text)]
-    rows = [text for text in decoded if not differs(text)]
+    hard = [found for text in HARD if (found := _comparable(tokenizer, text, differs)) is not None]
+    rows = [(text, False) for text in decoded if not differs(text)]
     wrong = [
-        text for text, special in (*((text, True) for text in same), *((text, False) for text in rows))
+        text for text, special in (*hard, *rows)
         if server.tokenize(text, special=special, parse=True) != tokenizer.encode(text, special=special)
     ]  # fmt: skip
-    skipped = len(HARD) - len(same) + len(decoded) - len(rows)
+    skipped = len(HARD) - len(hard) + len(decoded) - len(rows)
     note = f"; left out are {skipped} that are known to differ (notes)" if skipped else ""
-    right = f"{len(same)} hard strings and {len(rows)} {reference.held_out} rows give the same ids{note}"
-    first = f"{len(wrong)} of {len(same) + len(rows)} texts give other ids, the first: {safe(repr(wrong[:1]), 90)}"
+    right = f"{len(hard)} hard strings and {len(rows)} {reference.held_out} rows give the same ids{note}"
+    first = f"{len(wrong)} of {len(hard) + len(rows)} texts give other ids, the first: {safe(repr(wrong[:1]), 90)}"
     return Check(
         "tokens",
         not wrong,
         first if wrong else right,
-        {"texts": len(same) + len(rows), "different": len(wrong), "left_out": skipped},
+        {"texts": len(hard) + len(rows), "different": len(wrong), "left_out": skipped},
         "tokenizer.ggml.pre, merges and scores of the file, beside tokenizer.json",
     )
 
@@ -239,6 +239,19 @@ def _named(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 
 def _shown(figures: dict[str, float]) -> str:
     return f"KL mean {figures['mean']:.1e}, max {figures['max']:.1e}, top-1 {figures['top1']:.1%}"
+
+
+def _comparable(tokenizer: Tokenizer, text: str, differs: Callable[[str], bool]) -> tuple[str, bool] | None:
+    """A hard string as it can be compared, and whether special tokens are added; None where it cannot.
+
+    A text that differs only at its very beginning stands behind BOS, as in a chat.
+    """
+    if _composes(tokenizer, text):
+        return None
+    if not differs(text):
+        return text, True
+    bos = "" if tokenizer.bos_id is None else tokenizer.decode([tokenizer.bos_id], skip_special=False)
+    return (bos + text, False) if bos and not differs(bos + text) else None
 
 
 def _composes(tokenizer: Tokenizer, text: str) -> bool:

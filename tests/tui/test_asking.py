@@ -60,7 +60,7 @@ def test_what_is_cancelled_before_it_is_asked_is_never_started() -> None:
 @pytest.mark.skipif(os.name != "posix", reason="a pipe with a name is needed to hold the child")
 def test_cancelling_ends_the_child_at_once_and_the_app_ends_all(tmp_path: Path) -> None:
     for end in (lambda asked: asked.cancel(), lambda asked: end_all()):
-        asked, raised = Asked(), []
+        asked, raised = Asked(), list[AskError]()
         pipe = tmp_path / f"never-{len(list(tmp_path.iterdir()))}.jsonl"
         os.mkfifo(pipe)  # whoever reads it waits for ever
         os.set_blocking(os.open(pipe, os.O_RDWR), False)

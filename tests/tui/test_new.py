@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from localtune_tui.widgets.section import Section
 from textual.pilot import Pilot
 
 from localtune import recipe
-from tests.command import MODEL, QUICKSTART
+from tests.command import MODEL, QUICKSTART, end_runs
 from tests.tui.answers import RECIPE, Answers, recorded, replayed
 from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until, widget_text
 
@@ -295,6 +296,25 @@ async def test_a_recipe_edited_into_nonsense_is_said_and_mended_by_the_next_edit
         await until(pilot, lambda: screen.outcome is not None and screen.outcome.ready)
 
 
+async def test_a_recipe_that_somebody_else_changes_is_planned_again(
+    answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localtune_tui.screens.new.LOOK", 0.05)
+    own = tmp_path / "own.yaml"
+    good = f"version: 1\nmodel: {MODEL}\ndata:\n  train: {QUICKSTART / 'train.jsonl'}\n"
+    own.write_text(good, encoding="utf-8")
+    async with LocaltuneApp().run_test(size=(120, 30)) as pilot:
+        screen = await opened(pilot, own)
+        await until(pilot, lambda: screen.seen is not None)
+        own.write_text("\x00 nonsense", encoding="utf-8")
+        await until(pilot, lambda: screen.outcome is not None and bool(screen.outcome.problem))
+        assert "own.yaml" in ready(screen)
+        own.write_text(good + "train: {epochs: 3}\n", encoding="utf-8")
+        await until(pilot, lambda: screen.outcome is not None and screen.outcome.ready)
+        own.unlink()
+        await until(pilot, lambda: "there is no such recipe" in ready(screen))
+
+
 class Ended:
     """A process that has ended well."""
 
@@ -343,3 +363,27 @@ def _problem(text: str) -> Any:
     from localtune_tui.planning import Outcome
 
     return Outcome(problem=text, name="x")
+
+
+@pytest.mark.slow
+async def test_the_command_lines_own_answers_lead_from_a_data_file_to_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = (QUICKSTART / "train.jsonl").read_text(encoding="utf-8").splitlines()[:40]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    began: list[str] = []
+    monkeypatch.setattr(LocaltuneApp, "open_run", lambda self, name: began.append(name))
+    try:
+        async with LocaltuneApp().run_test(size=(100, 30), notifications=True) as pilot:
+            screen = await opened(pilot, None, data)
+            changes = {"train.steps": "1", "data.max_tokens": "128", "train.precision": "float32"}
+            screen.change(replace(screen.draft, model=str(MODEL), changes=changes), at_once=True)
+            await until(pilot, lambda: screen.outcome is not None, 240)
+            assert "1 step =" in widget_text(screen.query_one(PlanPane))
+            assert "ready" in ready(screen)
+            await pilot.press("ctrl+r")
+            await until(pilot, lambda: bool(began), 240)
+            assert (tmp_path / "runs" / began[0] / "recipe.yaml").is_file()
+    finally:
+        end_runs(tmp_path / "runs")

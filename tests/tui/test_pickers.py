@@ -10,7 +10,7 @@ from localtune_tui.app import LocaltuneApp
 from localtune_tui.modals import pick_file, pick_model
 from localtune_tui.modals.pick import Entry, Pick, fits
 from localtune_tui.modals.pick_file import RECIPES, Folders, PickFile, walk
-from localtune_tui.modals.pick_model import PickModel, verdict
+from localtune_tui.modals.pick_model import PickModel, memory_of, verdict
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -158,6 +158,8 @@ def test_the_verdict_follows_size_and_memory() -> None:
     assert verdict(3_400_000_000, 24_000_000_000) == "fits"
     assert verdict(16_000_000_000, 12_000_000_000) == "tight: QLoRA"
     assert verdict(140_000_000_000, 24_000_000_000) == "too big"
+    assert memory_of("torch · RTX 4090 · 24.0 GB") == 24_000_000_000
+    assert memory_of("") == 0
     assert verdict(0, 24_000_000_000) == verdict(10, 0) == ""
 
 

@@ -123,13 +123,17 @@ class LocaltuneApp(App[int]):
             self.refresh_bindings()
 
     def _leave_on_signal(self, code: int) -> None:
+        self._remember()
         self.exit(code, return_code=code)
 
-    def on_unmount(self) -> None:
-        """Remember the session and leave control to others."""
+    def _remember(self) -> None:
         if self.current_mode in TABS:
             self.state.put("mode", self.current_mode)
         self.state.save()
+
+    def on_unmount(self) -> None:
+        """Remember the session and leave control to others."""
+        self._remember()
         self.control.give_back()
 
     # Where to
@@ -153,8 +157,7 @@ class LocaltuneApp(App[int]):
         if len(self.screen_stack) > 1:
             self.pop_screen()
         elif self._history:
-            mode = self._history.pop()
-            self.switch_mode(mode)
+            self.switch_mode(self._history.pop())
 
     def open_run(self, name: str) -> None:
         """Live, on the run called `name`."""
@@ -246,8 +249,7 @@ class LocaltuneApp(App[int]):
 
     def action_theme(self) -> None:
         """The next set of colours."""
-        place = theme.CHOICES.index(self.theme) if self.theme in theme.CHOICES else -1
-        self.theme = theme.CHOICES[(place + 1) % len(theme.CHOICES)]
+        self.theme = theme.after(self.theme)
         self.state.put("theme", self.theme)
         self.say(f"colours: {self.theme}")
 

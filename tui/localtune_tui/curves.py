@@ -91,6 +91,7 @@ def ticks(low: float, high: float, count: int, *, log: bool = False) -> list[flo
     candidates = _log_ticks(low, high) if log else []
     if len(candidates) < 2:
         candidates = _linear_ticks(low, high, count)
+    candidates = candidates or [low, high]
     stride = -(-len(candidates) // count)
     return candidates[::stride]
 

@@ -30,7 +30,9 @@ def plan_said(plan: Mapping[str, Any], recipe: Recipe, *, ascii_only: bool = Fal
     times = "x" if ascii_only else "×"
     epochs = f"{plan['epochs']:.3g} epoch{'' if plan['epochs'] == 1 else 's'}"
     steps, rows = plan["schedule"]["steps"], plan["train_rows"]
-    yield Said(f"{steps:,} steps = {epochs} {times} {rows:,} rows / batch {plan['batch_size']}")
+    yield Said(
+        f"{steps:,} step{'' if steps == 1 else 's'} = {epochs} {times} {rows:,} rows / batch {plan['batch_size']}"
+    )
     tests = f", {plan['test_rows']:,} to test" if plan["test_rows"] else ""
     yield Said(f"held out {plan['valid_rows']:,} rows to validate{tests}")
     yield _memory(plan, ascii_only)

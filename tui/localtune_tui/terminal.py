@@ -13,11 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 
 LOCAL_RATE, REMOTE_RATE = 0.25, 0.5
 """Seconds between two paintings of what changes."""
 _TMUX_SECONDS = 2.0
+_LEAVE_SECONDS = 5.0
 
 
 def refresh_rate(environ: Mapping[str, str]) -> float:
@@ -58,4 +60,20 @@ def leave_on_signals(leave: Callable[[int], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: tests
-            loop.add_signal_handler(number, leave, 128 + number)
+            loop.add_signal_handler(number, _leave, leave, 128 + number)
+
+
+def _leave(leave: Callable[[int], None], code: int) -> None:
+    """Leave, within seconds: what is written to a terminal that is gone may wait for ever."""
+    limit = threading.Timer(_LEAVE_SECONDS, _end, (code,))
+    limit.daemon = True
+    limit.start()
+    leave(code)
+
+
+def _end(code: int) -> None:
+    """The end, with the questions that are still asked; runs are not among them."""
+    from localtune_tui.asking import end_all
+
+    end_all()
+    os._exit(code)

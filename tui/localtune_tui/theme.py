@@ -110,6 +110,12 @@ THEMES = (
 )  # fmt: skip
 
 
+def after(name: str) -> str:
+    """The choice after the one called `name`."""
+    place = CHOICES.index(name) if name in CHOICES else -1
+    return CHOICES[(place + 1) % len(CHOICES)]
+
+
 def fitting(wanted: str, environ: Mapping[str, str]) -> str:
     """The theme for this terminal: `wanted`, or its like among the terminal's own colours where it has no others."""
     name = wanted if wanted in CHOICES else DARK

@@ -60,11 +60,11 @@ def test_ids_of_llama_cpps_own_texts_are_the_tokenizers(tmp_path: Path, row: Row
     assert all(map(row.differs or (lambda _: False), wrong))
 
 
-LETTERS = st.one_of(
-    st.sampled_from(["É", "é", "a", "B", "ß", "Я", "я", "ก", "็", "\u0301", "ǅ", "ª", "1", "٣", "中", "ʰ", "🙂"]),
-    st.sampled_from(["'s", "'S", "'", " ", "\u3000", "\xa0", "\x85", "\n", "\r", "/", "!", "aA", "ÉÉ", "éa"]),
-    st.characters(exclude_categories=["Cs"]),
+HARD = (
+    *("É", "é", "a", "B", "ß", "Я", "я", "ก", "็", "\u0301", "ǅ", "ª", "1", "٣", "中", "ʰ", "🙂", "'s", "'S", "'"),
+    *(" ", "\u3000", "\xa0", "\x85", "\n", "\r", "/", "!", "aA", "ÉÉ", "éa"),
 )
+LETTERS = st.integers(0, 9).flatmap(lambda drawn: st.sampled_from(HARD) if drawn else st.characters(codec="utf-8"))
 DECLARED = [row for row in TABLE if row.differs]
 
 
@@ -77,8 +77,8 @@ def test_no_text_differs_that_is_not_known_to(tmp_path_factory: pytest.TempPathF
     assert differs is not None
     with Served(exported(folder)) as served:
 
-        @settings(max_examples=80, deadline=None, derandomize=True, database=None)
-        @given(st.lists(LETTERS, max_size=8).map("".join))
+        @settings(max_examples=100, deadline=None, derandomize=True, database=None)
+        @given(st.lists(LETTERS, min_size=3, max_size=9).map("".join))
         def check(text: str) -> None:
             same = served.ids(text) == tokenizer.encode(text, add_special_tokens=False).ids
             seen[same] += 1

@@ -4,6 +4,7 @@ Whether it fits is a quick estimate from the size of its files; the plan says it
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ _ROOM = 1_500_000_000
 """Libraries and activations of a small batch."""
 _LORA, _QLORA = 1.25, 0.4
 """Memory by bytes of 16-bit weights: with adapter and gradients; with the base in 4 bit."""
+_MEMORY = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,3})?) GB$")
 FOUND = 15
 """Models of the hub that are shown."""
 
@@ -85,6 +87,12 @@ def verdict(size: int, limit: int) -> Verdict:
     if _LORA * size + _ROOM <= limit:
         return "fits"
     return "tight: QLoRA" if _QLORA * size + _ROOM <= limit else "too big"
+
+
+def memory_of(machine: str) -> int:
+    """Bytes that a run may use, of the words for a machine such as "torch · RTX 4090 · 24.0 GB"; 0 for not known."""
+    found = _MEMORY.search(machine)
+    return int(float(found[1]) * 1e9) if found else 0
 
 
 def cached() -> Sequence[Cached]:

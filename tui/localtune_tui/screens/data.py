@@ -93,9 +93,8 @@ class DataScreen(AppScreen):
         """Ask for everything."""
         draft = self.inspection.draft
         self.title_text = f"Data > {draft.data or (draft.file.name if draft.file else '')}"
-        self.query_one("#rows").border_title = "rows"
-        self.query_one("#findings").border_title = "findings"
-        self.query_one("#right").border_title = "the row"
+        for pane in ("rows", "findings"):
+            self.query_one(f"#{pane}").border_title = pane
         self._inspect()
 
     def on_unmount(self) -> None:
@@ -166,7 +165,7 @@ class DataScreen(AppScreen):
     # The row under the cursor
 
     @on(DataTable.RowHighlighted)
-    def _moved(self, event: DataTable.RowHighlighted) -> None:
+    def _moved(self) -> None:
         if self._timer is not None:
             self._timer.stop()
         row = self.query_one(RowsTable).current
@@ -216,17 +215,12 @@ class DataScreen(AppScreen):
     def action_ids(self) -> None:
         """Tokens, or text."""
         self._ids = not self._ids
-        self._again()
+        self._moved()
 
     def action_mask(self) -> None:
         """Paint what is learned, or not."""
         self._mask = not self._mask
-        self._again()
-
-    def _again(self) -> None:
-        row = self.query_one(RowsTable).current
-        if row is not None and row["place"] in self._whole:
-            self._show_row(self._whole[row["place"]])
+        self._moved()
 
     def action_issue(self) -> None:
         """The next row of which there is something to say."""

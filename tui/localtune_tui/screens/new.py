@@ -19,7 +19,7 @@ from localtune_tui.draft import Draft
 from localtune_tui.forms import form, values_of
 from localtune_tui.modals.pick import Entry
 from localtune_tui.modals.pick_file import RECIPES, PickFile
-from localtune_tui.modals.pick_model import PickModel
+from localtune_tui.modals.pick_model import PickModel, memory_of
 from localtune_tui.planning import FirstRows, Outcome, Question
 from localtune_tui.presets import DEFAULT
 from localtune_tui.screens.new_run import NewRun
@@ -67,7 +67,8 @@ class NewScreen(NewRun):
         self._question: Question | None = None
         self._timer: Timer | None = None
         self._limit = 0
-        self._seen: tuple[Path, int] | None = None
+        self.seen: tuple[Path, int] | None = None
+        """The recipe's file and when it was last changed, once it was looked at."""
 
     def body(self) -> ComposeResult:
         """The page, and below it the sentence on the focused line and the ready line."""
@@ -202,9 +203,11 @@ class NewScreen(NewRun):
     @on(Field.Wanted)
     def _wanted(self, event: Field.Wanted) -> None:
         if event.field.key == "data":
-            self.app.push_screen(PickFile(Path.cwd(), question="Which data?", typed=""), self._data_picked)
+            self.app.push_screen(PickFile(Path.cwd(), question="Which data?"), self._data_picked)
         else:
-            self.app.push_screen(PickModel(self._limit, known=_tiny()), self._model_picked)
+            self.app.push_screen(
+                PickModel(self._limit or memory_of(self.app.machine), known=_tiny()), self._model_picked
+            )
 
     def _data_picked(self, path: str | None) -> None:
         if path:
@@ -251,7 +254,7 @@ class NewScreen(NewRun):
             found = (file, file.stat().st_mtime_ns)
         except OSError:
             found = (file, 0)
-        before, self._seen = self._seen, found
+        before, self.seen = self.seen, found
         if before is not None and before != found and before[0] == file:
             self.app.call_from_thread(self.change, self.draft)
 

@@ -1,13 +1,20 @@
 """`localtune` alone, or with a folder: the full-screen app. It is a package of its own, imported when it is opened."""
 
+import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from localtune.errors import InputError, Problem
+from localtune.errors import InputError, LocaltuneError, Problem
+from localtune.runs.folder import ALIVE
+from localtune.runs.store import all_runs
+
+LOOKED_AT = 50
+"""Newest runs that are asked whether they go on."""
 
 
 @click.command()
@@ -23,7 +30,18 @@ def tui(folder: Path | None, only_ascii: bool) -> None:
         raise InputError(Problem("tui.not-a-run", "this folder is not a run's", where=str(folder), fix=fix))
     app = importlib.import_module("localtune_tui.app").LocaltuneApp(folder, ascii=only_ascii)
     app.run()
+    if not app.return_code:
+        for line in _goes_on():
+            click.echo(line, err=True)
     sys.exit(app.return_code or 0)
+
+
+def _goes_on() -> Iterator[str]:
+    """What trains without the app, for who has just left it."""
+    for run in all_runs()[-LOOKED_AT:]:
+        with contextlib.suppress(LocaltuneError, OSError):
+            if run.status().state in ALIVE:
+                yield f"{run.name} goes on; localtune  shows it again,  localtune stop {run.name}  ends it"
 
 
 def on_terminal() -> bool:

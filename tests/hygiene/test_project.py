@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SHOWN = {
     "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", "constraints.txt",
-    "localtune", "backends", "recipes", "tests",
+    "localtune", "backends", "tui", "recipes", "tests",
 }  # fmt: skip
 
 

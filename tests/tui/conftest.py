@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from localtune_tui import findings
+from localtune_tui.app import LocaltuneApp
 from localtune_tui.screens import SCREENS
 from localtune_tui.screens.base import AppScreen
 
@@ -55,6 +56,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr("textual.constants.TEXTUAL_ANIMATIONS", "none", raising=False)
+    monkeypatch.setattr(LocaltuneApp, "NOTIFICATION_TIMEOUT", 600)  # no sentence is gone before a slow machine reads it
     return home
 
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from textual.app import App, ComposeResult
-
 from localtune_tui.chart import LossChart
 from localtune_tui.curves import Curve, curve
 from localtune_tui.theme import CHOICES, THEMES, VARIABLES
+from textual.app import App, ComposeResult
 
 FALLING = [curve("train", range(1, 101), [5 / step for step in range(1, 101)], "smooth"),
            curve("val", [50, 100], [0.3, 0.2], "points", 1), curve("best", [100], [0.2], "best", 1)]  # fmt: skip
@@ -29,7 +28,9 @@ class Charted(App[None]):
         return dict(VARIABLES)
 
 
-async def _drawn(curves: list[Curve], size: tuple[int, int] = (60, 14), *, log: bool = False, ascii_only: bool = False) -> str:
+async def _drawn(
+    curves: list[Curve], size: tuple[int, int] = (60, 14), *, log: bool = False, ascii_only: bool = False
+) -> str:
     async with Charted().run_test(size=size) as pilot:
         chart = pilot.app.query_one(LossChart)
         chart.show(curves, log=log, ascii=ascii_only)

@@ -6,11 +6,11 @@ from pathlib import Path
 from time import process_time
 
 import pytest
+from localtune_tui.following import Follower
+from localtune_tui.run_view import is_good, judgement
 
 from localtune.events import Checkpoint, Done, Evaluation, Failed, Step, to_json
 from localtune.runs.folder import Run
-from localtune_tui.following import Follower
-from localtune_tui.run_view import is_good, judgement
 from tests.tui.recorded_run import recorded_lines, recorded_run, step_line
 
 

@@ -101,7 +101,9 @@ async def test_the_footer_shows_nine_keys_at_most_and_fits_into_80_columns(mode:
         await begun(pilot, mode)
         shown = [each for each in app.screen.active_bindings.values() if each.binding.show]
         assert len({each.binding.action for each in shown}) <= 9
-        assert "^p" in screen_text(app).splitlines()[-1]
+        last = screen_text(app).splitlines()[-1]
+        assert "? Help" in last
+        assert last.rstrip().endswith("▏^p")
 
 
 def test_a_key_file_is_read_by_action_id(tmp_path: Path) -> None:
@@ -150,17 +152,18 @@ async def test_a_rebound_key_does_it_and_the_old_one_does_not(own_home: Path, mo
         await pilot.press("f9")
         assert app.theme != before
         await says(pilot, "app.nonsense is")
+        assert {action.id: action.keys for action in actions(app.screen)}["app.theme"] == ("f9",)
 
 
 async def test_a_key_that_two_actions_want_is_said(own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = own_home / "keys.yaml"
-    path.write_text("app.theme: '6'\n", encoding="utf-8")
+    path.write_text("app.theme: f9\napp.first: f9\n", encoding="utf-8")
     monkeypatch.setattr("localtune_tui.app.keys_file", lambda: path)
     app = LocaltuneApp()
     async with app.run_test(size=(100, 30), notifications=True) as pilot:
         await begun(pilot)
-        await pilot.press("6")
-        await says(pilot, "app.system")
+        await pilot.press("f9")
+        await says(pilot, "keys.yaml gives one key")
 
 
 def test_hostile_names_in_a_key_file_reach_nobody_unsafe(tmp_path: Path) -> None:

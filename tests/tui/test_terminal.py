@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from localtune.runs.folder import Run, Status
+from localtune.runs.process import process_id
+
 if sys.platform == "win32":
     pytest.skip("has no pseudo terminals", allow_module_level=True)
 else:
@@ -83,6 +86,20 @@ def test_ctrl_q_quits_with_0_and_gives_the_terminal_back(app: Child) -> None:
     os.write(app.terminal, b"\x11")
     assert app.end() == 0
     assert OUT_OF_ALTERNATE_SCREEN in app.output
+
+
+def test_who_quits_is_told_what_goes_on(tmp_path: Path) -> None:
+    run = Run(tmp_path / "runs" / "mine-20260101-000000")
+    run.folder.mkdir(parents=True)
+    run.plan.write_text('{"format": 1}', encoding="utf-8")
+    run.write_status(Status("running", supervisor=process_id(), heartbeat=4e9))
+    child = _start()
+    child.until(b"6 System")
+    child.until(b"[3 Live]")
+    os.write(child.terminal, b"\x11")
+    assert child.end() == 0
+    assert b"mine-20260101-000000 goes on; localtune  shows it again" in child.output
+    os.close(child.terminal)
 
 
 def test_a_terminal_that_goes_away_ends_the_app() -> None:

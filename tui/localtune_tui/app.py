@@ -229,11 +229,11 @@ class LocaltuneApp(App[int]):
     # Keys that hold everywhere
 
     def handle_bindings_clash(self, clashed_bindings: set[Binding], node: DOMNode) -> None:
-        """Say once which actions have lost their keys to another one."""
+        """Say once which actions share a key, so that one of them has none."""
         lost = {str(binding.id) for binding in clashed_bindings if binding.id} - self._said_lost
         if lost:
             self._said_lost |= lost
-            self.say(f"keys.yaml gives the same key to several actions; without one now: {', '.join(sorted(lost))}")
+            self.say(f"keys.yaml gives one key to several actions, among them {', '.join(sorted(lost))}")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """`q` quits only where nothing else can be meant by it; escape goes back only from a view on top of a tab."""

@@ -22,8 +22,6 @@ class Facts:
 
     model: str = ""
     """As the user named it."""
-    data: str = ""
-    """File name of the training rows."""
     method: str = ""
     """Such as "qlora nf4 r16"."""
     device: str = ""
@@ -63,7 +61,6 @@ def read_facts(run: Run) -> Facts:
     watch = _part(recipe, "watch").get("samples")
     return Facts(
         model=short_model(source_of(run)[0]),
-        data=source_of(run)[1],
         method=_method(recipe, plan),
         device=str(device.get("name", "")),
         backend=str(device.get("backend", "")),

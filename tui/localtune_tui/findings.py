@@ -1,9 +1,11 @@
 """What `localtune doctor` found on this machine, as the app shows it. It is asked in a child process: seconds."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from textual.content import Content
+from textual.widgets import Static
 
 from localtune_tui.asking import Asked, AskError
 from localtune_tui.text import shown
@@ -71,24 +73,49 @@ def read(value: object) -> Machine:
     return Machine(found, bool(isinstance(value, dict) and value.get("can_train")))
 
 
-def lines(found: Sequence[Found], *, fixes: bool = True) -> Content:
-    """The findings under their groups, packages as one line, each with what mends it."""
-    width = max((len(each.name) for each in found), default=0)
+class Findings(Static):
+    """The findings under their groups, packages as one line, each with what mends it, wrapped to the pane."""
+
+    DEFAULT_CSS = "Findings { width: 100%; height: auto; }"
+
+    def __init__(self) -> None:
+        super().__init__(Content("asking this machine …"))
+        self._found: tuple[Found, ...] = ()
+
+    def show(self, found: Sequence[Found]) -> None:
+        """Show these instead of what is there."""
+        self._found = tuple(found)
+        self.update(lines(self._found, self.size.width))
+
+    def on_resize(self) -> None:
+        """Wrap again."""
+        if self._found:
+            self.update(lines(self._found, self.size.width))
+
+
+def lines(found: Sequence[Found], width: int) -> Content:
+    """`found` as lines of at most `width` cells, as far as its letters are one cell wide."""
+    folded = _folded(found)
+    left = min(40, max((len(each.name) for each in folded), default=0))
     parts: list[Content] = []
     group = ""
-    for each in _folded(found):
+    for each in folded:
         if each.group != group:
             group = each.group
             parts.append(Content.styled(shown(group, 40), "bold"))
         status = "warning" if each.status == "missing" and not each.needed else each.status
         sign, colour = ("-", "") if each.optional else SIGNS.get(status, ("?", ""))
-        name = shown(each.name, 40)
-        parts.append(
-            Content.assemble((f" {sign} ", f"${colour}" if colour else ""), f"{name:<{width}}  {shown(each.text)}")
-        )
-        if each.fix and fixes:
-            parts.append(Content(f"   {'':<{width}}  fix: {shown(each.fix)}"))
+        said = _wrapped(each, max(20, width - left - 5))
+        first = f"{shown(each.name, 40):<{left}}  {said[0]}"
+        parts.append(Content.assemble((f" {sign} ", f"${colour}" if colour else ""), first))
+        parts += [Content(f"{'':{left + 5}}{line}") for line in said[1:]]
     return Content("\n").join(parts)
+
+
+def _wrapped(found: Found, width: int) -> list[str]:
+    """What was found and what mends it, in lines; one at least."""
+    said = textwrap.wrap(shown(found.text), width)
+    return (said + textwrap.wrap(f"fix: {shown(found.fix)}", width) if found.fix else said) or [""]
 
 
 def _folded(found: Sequence[Found]) -> list[Found]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 from textual.actions import ActionError, parse
-from textual.binding import Binding
+from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
 from textual.screen import Screen
 
@@ -102,7 +102,7 @@ class Action:
 
     id: str
     keys: tuple[str, ...]
-    """As they are shown: "^p", "?"."""
+    """As they are shown: "^p", "?"; none where another action was given its key."""
     description: str
     """Two or three words."""
     help: str
@@ -128,20 +128,23 @@ def actions(screen: Screen[object]) -> list[Action]:
 def _of(node: DOMNode, *, only_priority: bool) -> Iterator[Action]:
     """What `node` binds; below a dialog only what goes before everything else."""
     grouped: dict[str, list[Binding]] = {}
-    for binding in _bindings(node):
+    for binding in _listed(node._bindings):
         if binding.id and binding.description and (binding.priority or not only_priority):
             grouped.setdefault(binding.id, []).append(binding)
+    as_wanted = node._bindings.copy()
+    as_wanted.apply_keymap(node.app._keymap)
     for name, bindings in grouped.items():
         one = bindings[0]
         state = _state(node, one.action)
         if state is False:
             continue
-        keys = tuple(dict.fromkeys(node.app.get_key_display(each) for each in bindings))
+        pressed = [each for each in _listed(as_wanted) if each.id == name]
+        keys = tuple(dict.fromkeys(node.app.get_key_display(each) for each in pressed))
         yield Action(name, keys, one.description, one.tooltip, one.action, node, bool(state))
 
 
-def _bindings(node: DOMNode) -> Sequence[Binding]:
-    return [binding for listed in node._bindings.key_to_bindings.values() for binding in listed]
+def _listed(bindings: BindingsMap) -> Sequence[Binding]:
+    return [binding for listed in bindings.key_to_bindings.values() for binding in listed]
 
 
 def _state(node: DOMNode, action: str) -> bool | None:

@@ -6,7 +6,6 @@ is quick enough for painting.
 
 import threading
 from array import array
-from collections.abc import Iterator
 from pathlib import Path
 
 STRIDE = 32
@@ -54,14 +53,12 @@ class FileLines:
         place = number % STRIDE
         return lines[place].decode("utf-8", "replace") if place < len(lines) else ""
 
-    def find(self, text: str, start: int, *, forward: bool = True) -> int | None:
-        """The first line from `start` on (or back) that holds `text`, in capitals or not; None when none does."""
+    def find(self, text: str, start: int) -> int | None:
+        """The first line from `start` on that holds `text`, in capitals or not; None when none does."""
         wanted = text.casefold()
-        numbers: Iterator[int] = (
-            iter(range(start, self.count)) if forward else iter(range(min(start, self.count - 1), -1, -1))
-        )
-        block_number, lines = -1, [""]
-        for number in numbers:
+        block_number = -1
+        lines: list[str] = []
+        for number in range(max(0, start), self.count):
             if number // STRIDE != block_number:
                 block_number = number // STRIDE
                 lines = [line.decode("utf-8", "replace").casefold() for line in self._block(block_number, keep=False)]

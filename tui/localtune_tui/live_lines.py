@@ -26,6 +26,7 @@ from localtune.events import (
 from localtune.memory import readable
 from localtune_tui.amounts import about, bar, clock, duration, sign, trend
 from localtune_tui.facts import Facts
+from localtune_tui.run_rows import stem
 from localtune_tui.run_view import Moment, RunView
 
 NONE = "—"
@@ -36,7 +37,7 @@ LABEL = 14
 def head(view: RunView, facts: Facts, *, wide: bool, ascii_only: bool = False) -> str:
     """Who it is and what it does: "support-bot ▸ Qwen3-1.7B ▸ qlora nf4 r16   ● training"."""
     arrow = " > " if ascii_only else " ▸ "
-    who = arrow.join(part for part in (view.name, facts.model, facts.method) if part)
+    who = arrow.join(part for part in (stem(view.name), facts.model, facts.method) if part)
     what = f"{sign(view.state, ascii_only=ascii_only)} {_doing(view)}"
     more = []
     if wide and view.began:

@@ -13,8 +13,6 @@ from localtune_tui.lines import FileLines
 class Watched:
     """A run that is looked at again and again."""
 
-    name: str
-    """As it was asked for."""
     follower: Follower
     facts: Facts
     log: FileLines
@@ -34,6 +32,6 @@ def open_watched(name: str) -> Watched | str:
         return error.problems[0].what
     except OSError as error:
         return f"the folder of runs cannot be read: {error.strerror or error}"
-    watched = Watched(name, Follower(run), read_facts(run), FileLines(run.log))
+    watched = Watched(Follower(run), read_facts(run), FileLines(run.log))
     watched.follower.poll()
     return watched

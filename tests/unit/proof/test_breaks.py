@@ -175,7 +175,7 @@ def test_flat_scores_of_a_sentencepiece_vocabulary_are_caught(tmp_path: Path) ->
 def test_without_llama_cpp_a_file_is_made_and_marked_unverified(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(*arguments: object) -> None:
+    def missing(*arguments: object, **named: object) -> None:
         raise MachineError(Problem("llamacpp.missing", "llama.cpp is not installed", fix="pip install xllamacpp"))
 
     monkeypatch.setattr(gguf, "prove_file", missing)

@@ -13,9 +13,10 @@ from textual.reactive import reactive
 from textual.screen import Screen
 from textual.style import Style
 from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 from textual.worker import Worker
 
+from localtune_tui.footer import Keys
 from localtune_tui.text import shown
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class AppScreen(Screen[None]):
         """The frame around `body()`."""
         yield TopBar(self.mode)
         yield from self.body()
-        yield Footer(compact=True)
+        yield Keys()
         yield Static(Content(TOO_SMALL), id="too-small")
 
     def body(self) -> ComposeResult:
@@ -100,7 +101,8 @@ class TopBar(Static):
         given = isinstance(screen, AppScreen) and screen.title_text
         right = shown(given or screen.app.machine, 80)
         wide = self.size.width >= 100
-        parts: list[Content] = [Content(" localtune  " if wide else " localtune")]
+        name = " localtune  " if wide else " localtune " if self.size.width >= 64 else ""
+        parts: list[Content] = [Content(name)]
         parts += [self._tab(number, mode, wide) for number, mode in enumerate(TABS, 1)]
         left = Content("").join(parts)
         room = self.size.width - left.cell_length - 2

@@ -137,7 +137,7 @@ class DataScreen(AppScreen):
         told = f"rows {len(table.rows_known):,}{'' if done else ' …'}"
         self.query_one("#rows").border_title = f"the first {told}" if more else told
         tokens = [row["tokens"] for row in table.rows_known if row["tokens"] is not None]
-        self.query_one("#lengths", Static).update(lengths_line(tokens, ascii_only=self.app.ascii))
+        self.query_one("#lengths", Static).update(lengths_line(tokens, ascii_only=self.app.ascii), layout=False)
 
     def _checked(self, found: Mapping[str, Any]) -> None:
         if not self.is_attached:

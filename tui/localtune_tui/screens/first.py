@@ -69,7 +69,7 @@ class FirstScreen(AppScreen):
         yield Choices(*(Option(text, id=value) for value, text in options.items()), classes="box")
         with VerticalScroll(classes="box", id="machine", can_focus=True) as machine:
             machine.border_title = Content("found here")
-            yield Static(Content("asking this machine …"), id="findings")
+            yield findings.Findings()
         yield Static(id="doing")
 
     def on_mount(self) -> None:
@@ -107,14 +107,12 @@ class FirstScreen(AppScreen):
             machine = findings.ask(self._asked)
         except AskError as error:
             if not error.cancelled:
-                self.app.call_from_thread(self._say_machine, plain(error.text, 2000, keep_lines=True))
+                said = plain(error.text, 2000, keep_lines=True)
+                self.app.call_from_thread(self.query_one(findings.Findings).update, said)
             return
         found = [each for each in machine.found if each.group in GROUPS or (each.needed and each.status != "ok")]
-        self.app.call_from_thread(self._say_machine, findings.lines(found))
+        self.app.call_from_thread(self.query_one(findings.Findings).show, found)
         self.app.call_from_thread(self.app.knows, machine.device)
-
-    def _say_machine(self, said: Content) -> None:
-        self.query_one("#findings", Static).update(said)
 
     @work(exit_on_error=False)
     async def _demo(self) -> None:

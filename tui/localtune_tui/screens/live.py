@@ -48,7 +48,7 @@ class LiveScreen(SteeringScreen):
         Binding("x", "export", "Export", show=False, id="live.export", tooltip="Files to chat with, of this run."),
         Binding("y", "copy", "Copy", id="live.copy", show=False, tooltip="Copy the path of the run's folder."),
         Binding("t", "pane", "Log", id="live.pane", tooltip="Samples, events or the log."),
-        Binding("z", "zoom", "Zoom", id="live.zoom", tooltip="The whole run, its last half, its last tenth."),
+        Binding("z", "zoom", "Zoom", show=False, id="live.zoom", tooltip="All of the run, its last half or tenth."),
         Binding("d", "detach", "Detach", id="live.detach", tooltip="Leave the app; the run goes on."),
         Binding("a", "axis", "Log axis", show=False, id="live.axis", tooltip="Loss on a logarithmic axis, or back."),
         Binding("n", "next_prompt", "Next prompt", show=False, id="live.prompt", tooltip="Answers to the next prompt."),
@@ -130,6 +130,7 @@ class LiveScreen(SteeringScreen):
             self.add_class("-none")
             return
         self.watched = found
+        self.title_text = " · ".join(part for part in (found.facts.backend, found.facts.device) if part)
         self.panes.show(found)
         if self._state != self.view.state:
             self._state = self.view.state

@@ -196,7 +196,7 @@ class NewScreen(NewRun):
         text = focused.sentence if isinstance(focused, Field) else ""
         if isinstance(focused, SectionHead) and isinstance(focused.parent, Section):
             text = focused.parent.sentence
-        self.query_one("#hint", Static).update(plain(text))
+        self.query_one("#hint", Static).update(plain(text), layout=False)
 
     # Keys
 

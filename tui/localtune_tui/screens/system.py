@@ -66,7 +66,7 @@ class SystemScreen(AppScreen):
         with Horizontal(id="panes"):
             with Doctor(classes="box") as doctor:
                 doctor.border_title = Content("doctor")
-                yield Static(Content("asking this machine …"), id="findings")
+                yield findings.Findings()
             models = Models(classes="box", cursor_type="row", zebra_stripes=False)
             models.border_title = Content("models in the cache")
             yield models
@@ -122,12 +122,12 @@ class SystemScreen(AppScreen):
         self.app.call_from_thread(self._show_models, models, reason)
 
     def _refused(self, text: str) -> None:
-        self.query_one("#findings", Static).update(plain(text, 2000, keep_lines=True))
+        self.query_one(findings.Findings).update(plain(text, 2000, keep_lines=True))
         self.query_one("#sum", Static).update(Content("✗ this machine could not be asked"))
 
     def _show_machine(self, machine: findings.Machine) -> None:
         self.machine = machine
-        self.query_one("#findings", Static).update(findings.lines(machine.found))
+        self.query_one(findings.Findings).show(machine.found)
         self.app.knows(machine.device)
         lacking = [each.name for each in machine.found if each.needed and each.status == "missing"]
         said = "this machine can train" if machine.can_train else f"this machine cannot train yet: {', '.join(lacking)}"

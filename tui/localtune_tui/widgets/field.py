@@ -237,7 +237,7 @@ class Field(Widget, can_focus=True):
         if self.note and not self.typing:
             gap = self.size.width - line.cell_length - len(self.note) - 1
             line = Content(f"{line.plain}{' ' * max(1, gap)}{shown(self.note, 40)}")
-        self.query_one(".line", Static).update(line)
+        self.query_one(".line", Static).update(line, layout=False)
 
     def _body(self, room: int) -> str:
         if self.kind == "switch":

@@ -92,7 +92,7 @@ class ReadyLine(Static):
         saved = f"   unsaved changes: {name}" if draft.file else f"   unsaved: {name}"
         first = replace(first, text=first.text + (saved if draft.unsaved and not draft.missing else ""))
         same = f"same as: {draft.command()}" if not draft.missing else ""
-        self.update(lines([first, Said(fix or same, "quiet")], 400))
+        self.update(lines([first, Said(fix or same, "quiet")], 400), layout=False)
 
 
 def readiness(draft: Draft, outcome: Outcome | None) -> tuple[Said, str]:

@@ -116,4 +116,4 @@ class Section(Widget):
         is_ascii = getattr(self.app, "ascii", False)
         mark = ("v" if self.open else ">") if is_ascii else ("▾" if self.open else "▸")
         inside = "" if self.open else summary(self._fields, self._values)
-        self.query_one(SectionHead).update(Content(f"{mark} {self._group:<7} {shown(inside, 200)}"))
+        self.query_one(SectionHead).update(Content(f"{mark} {self._group:<7} {shown(inside, 200)}"), layout=False)

@@ -14,6 +14,7 @@ from localtune.adapter import Full, Lora
 from localtune.backend import Precision, Refusal, Settings
 from localtune.model import ModelFiles
 from localtune_torch import libraries
+from localtune_torch.nf4_kernel import misread
 
 PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 """Layer types whose mask transformers restarts with the positions. Convolution and recurrence carry state across."""
@@ -38,7 +39,9 @@ def refusals(model: ModelFiles, settings: Settings) -> list[Refusal]:
     found = list(_model(model))
     if not found:
         found += _attention(model, settings)
-    return found + list(_precision(settings.precision, settings)) + list(_missing(settings.precision))
+    found += _precision(settings.precision, settings)
+    missing = list(_missing(settings.precision))
+    return found + (missing or list(_misread(model, settings.precision)))
 
 
 def _model(model: ModelFiles) -> Iterator[Refusal]:
@@ -105,6 +108,16 @@ def _precision(precision: Precision, settings: Settings) -> Iterator[Refusal]:
 def _missing(precision: Precision) -> Iterator[Refusal]:
     if precision.storage == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
         yield Refusal("train.method", "NF4 needs bitsandbytes, which is not installed", "pip install bitsandbytes")
+
+
+def _misread(model: ModelFiles, precision: Precision) -> Iterator[Refusal]:
+    if precision.storage != "nf4" or torch.cuda.is_available():
+        return
+    widths = misread(tensor.shape[-1] for tensor in model.weights if len(tensor.shape) == 2)
+    if widths:
+        shown = ", ".join(map(str, widths[:3]))
+        reason = f"bitsandbytes on this processor reads NF4 rows of {shown} values wrongly"
+        yield Refusal("train.method", reason, "--set train.method=lora   or   --backend mlx")
 
 
 def _forward_parameters(architecture: str) -> set[str]:

@@ -94,7 +94,7 @@ class LocaltuneApp(App[int]):
             self.register_theme(each)
         self.theme = theme.fitting(self.state.text("theme", theme.DARK), os.environ)
         self.machine = self.state.text("machine")
-        terminal.leave_on_signals(self._leave_on_signal)
+        self._forget_signals = terminal.leave_on_signals(self._leave_on_signal)
         self._look_for_control()
         self.set_interval(CONTROL_SECONDS, self._look_for_control)
         self._begin()
@@ -132,9 +132,10 @@ class LocaltuneApp(App[int]):
         self.state.save()
 
     def on_unmount(self) -> None:
-        """Remember the session and leave control to others."""
+        """Remember the session, leave control to others and signals to who had them."""
         self._remember()
         self.control.give_back()
+        self._forget_signals()
 
     # Where to
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from types import FrameType
 
 LOCAL_RATE, REMOTE_RATE = 0.25, 0.5
 """Seconds between two paintings of what changes."""
@@ -53,22 +54,31 @@ def to_tmux(text: str) -> None:
         )
 
 
-def leave_on_signals(leave: Callable[[int], None]) -> None:
-    """Call `leave` with 128 + the signal's number on SIGTERM and SIGHUP; to be called in the running event loop."""
-    if sys.platform == "win32":
-        return
+def leave_on_signals(leave: Callable[[int], None]) -> Callable[[], None]:
+    """Call `leave` in the running event loop with 128 + the number of SIGTERM or SIGHUP; what is returned ends that.
+
+    What is written to a terminal that is gone may wait for ever, the event loop with it: so the process ends within
+    seconds in any case, and is not continued into a terminal that it has lost.
+    """
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        return lambda: None
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: tests
-            loop.add_signal_handler(number, _leave, leave, 128 + number)
 
+    def handle(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            signal.signal(signal.SIGCONT, signal.SIG_IGN)
+        limit = threading.Timer(_LEAVE_SECONDS, _end, (128 + number,))
+        limit.daemon = True
+        limit.start()
+        loop.call_soon_threadsafe(leave, 128 + number)
 
-def _leave(leave: Callable[[int], None], code: int) -> None:
-    """Leave, within seconds: what is written to a terminal that is gone may wait for ever."""
-    limit = threading.Timer(_LEAVE_SECONDS, _end, (code,))
-    limit.daemon = True
-    limit.start()
-    leave(code)
+    before = [(number, signal.signal(number, handle)) for number in (signal.SIGTERM, signal.SIGHUP)]
+
+    def give_back() -> None:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+    return give_back
 
 
 def _end(code: int) -> None:

@@ -22,6 +22,12 @@ are null of a cancelled answer. `text` is what the model said: never half a char
     {"event": "done", "id": 7, "stopped": "end", "tokens": 12, "seconds": 0.61, "tokens_per_second": 19.7}
     {"event": "error", "id": 7, "code": "chat.context", "text": "error[chat.context]: …"}
 
+`{"keep": 7, "good": true}` keeps the answer with that id, one of the last hundred, as a row to test or train with:
+with all that was heard before it, in good.jsonl or bad.jsonl of the folder that `localtune chat` keeps such rows in. It
+is said where, or is refused with an `error`; an answer is kept once, and one that was cut off is not good.
+
+    {"event": "kept", "id": 7, "good": true, "path": "/…/feedback/good.jsonl"}
+
 `{"cancel": 7}` ends an answer that is under way or waits; of an id that is not asked for it does nothing. A line that
 is none of these is answered with an `error` whose id is null where none can be read. The end of stdin ends the program
 when all that was asked is answered.
@@ -37,6 +43,7 @@ from typing import Annotated, Any, BinaryIO, TextIO
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from localtune.chat.answer import Answer, Wishes
+from localtune.chat.kept import Kept
 from localtune.chat.opening import Chat
 from localtune.data.conversations import Message, Role
 from localtune.errors import InputError, LocaltuneError, Problem
@@ -71,6 +78,14 @@ class _Cancel(_Strict):
     cancel: Id
 
 
+class _Keep(_Strict):
+    keep: Id
+    good: bool
+
+
+_Line = _Request | _Keep | _Cancel
+
+
 class _BadLine(Exception):
     """A line that asks for nothing."""
 
@@ -84,10 +99,11 @@ class Pipe:
 
     def __init__(self, lines: BinaryIO, out: TextIO) -> None:
         self._lines, self._out = lines, out
-        self._asked: queue.SimpleQueue[_Request | _BadLine | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[_Request | _Keep | _BadLine | None] = queue.SimpleQueue()
         self._waiting: set[Id] = set()
         self._cancelled: set[Id] = set()
         self._lock = threading.Lock()
+        self._kept = Kept()
 
     def serve(self, chat: Chat) -> None:
         """Answer until the lines end. Raises what loading the first speaker raises, before anything is said."""
@@ -99,14 +115,23 @@ class Pipe:
             if isinstance(asked, _BadLine):
                 self._say(event="error", id=asked.id, code="chat.request", text=str(asked))
                 continue
+            number = asked.keep if isinstance(asked, _Keep) else asked.id
             try:
-                self._answer(chat, asked)
+                if isinstance(asked, _Keep):
+                    path = self._kept.rate(number, chat.feedback, good=asked.good, template=chat.template)
+                    self._say(event="kept", id=number, good=asked.good, path=str(path.resolve()))
+                else:
+                    self._answer(chat, asked)
             except LocaltuneError as error:
-                self._say(event="error", id=asked.id, code=error.problems[0].code, text=str(error))
+                self._say(event="error", id=number, code=error.problems[0].code, text=str(error))
             finally:
-                with self._lock:
-                    self._waiting.discard(asked.id)
-                    self._cancelled.discard(asked.id)
+                if isinstance(asked, _Request):
+                    self._settle(asked.id)
+
+    def _settle(self, number: Id) -> None:
+        with self._lock:
+            self._waiting.discard(number)
+            self._cancelled.discard(number)
 
     def _answer(self, chat: Chat, asked: _Request) -> None:
         messages = [Message(turn.role, turn.content) for turn in asked.messages]
@@ -123,6 +148,7 @@ class Pipe:
                         break
                     self._say(event="token", id=asked.id, text=piece)
         ended = answer.ended
+        self._kept.note(asked.id, messages, answer.text, whole=ended is not None and ended.stopped)
         self._say(
             event="done",
             id=asked.id,
@@ -144,6 +170,9 @@ class Pipe:
                 with self._lock:
                     if isinstance(asked, _Cancel):
                         self._cancelled |= {asked.cancel} & self._waiting
+                        continue
+                    if isinstance(asked, _Keep):
+                        self._asked.put(asked)
                         continue
                     if asked.id in self._waiting:
                         raise _BadLine(asked.id, f"the id {asked.id!r} is still being answered")
@@ -168,7 +197,7 @@ class Pipe:
         self._out.flush()
 
 
-def _parsed(line: bytes) -> _Request | _Cancel:
+def _parsed(line: bytes) -> _Line:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -179,8 +208,9 @@ def _parsed(line: bytes) -> _Request | _Cancel:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _BadLine(None, f"not JSON: {error}") from None
-    kind: type[_Request | _Cancel] = _Cancel if isinstance(value, dict) and "cancel" in value else _Request
-    given = value.get("id") if isinstance(value, dict) else None
+    named = value if isinstance(value, dict) else {}
+    kind: type[_Line] = _Cancel if "cancel" in named else _Keep if "keep" in named else _Request
+    given = named.get("keep") if kind is _Keep else named.get("id")
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from localtune.chat.answer import Answer, Wishes
+from localtune.chat.kept import row_of
 from localtune.chat.opening import Chat
 from localtune.data.conversations import Message
 from localtune.errors import InputError, Problem, safe
@@ -144,18 +145,9 @@ def base_and_tuned(opened: Chat) -> tuple[str, ...]:
 
 
 def rated_row(exchange: Exchange, who: str, answer: str, *, template: bool) -> dict[str, Any]:
-    """A question with `answer` as a row of data: all that `who` had heard, of which only this answer is learned.
-
-    Without a template nothing was heard, and the row is prompt and completion.
-    """
-    if not template:
-        return {"prompt": exchange.asked, "completion": answer}
-    earlier = [
-        _plain(message) | ({"weight": 0} if message.role == "assistant" else {})
-        for message in exchange.before.get(who, ())
-    ]
-    turns = (Message("user", exchange.asked), Message("assistant", answer))
-    return {"messages": [*map(_plain, _system(exchange.system)), *earlier, *map(_plain, turns)]}
+    """A question with `answer` as a row of data, after all that `who` had heard."""
+    heard = [*_system(exchange.system), *exchange.before.get(who, ()), Message("user", exchange.asked)]
+    return row_of(heard, answer, template=template)
 
 
 def text_of(text: str) -> str:

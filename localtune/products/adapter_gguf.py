@@ -89,8 +89,8 @@ def _proven(source: Source, adapter: Path, product: str) -> Generator[Event, Non
             ENCODING,
             source.tokenizer,
             source.reference,
+            ready=ready,
             base=base,
-            differs=ready.vocabulary.differs,
         )
     except MachineError as error:
         problem = error.problems[0]

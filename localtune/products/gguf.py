@@ -187,10 +187,9 @@ class _Work:
         """The proof of the file at `path`; None with a warning where nothing here can read it."""
         yield Phase("proving", product)
         assert self.reference is not None
-        differs = self.ready.vocabulary.differs if self.ready else _never
         try:
             proof = prove_file(
-                path, product, encoding, self.source.tokenizer, self.reference, self.heed, differs=differs
+                path, product, encoding, self.source.tokenizer, self.reference, self.heed, ready=self.ready
             )
         except MachineError as error:
             yield _unverified(error.problems[0].what, error.problems[0].fix)
@@ -222,10 +221,6 @@ def _worse(reference: Reference) -> Generator[Event, None, None]:
             f"base {base:.3f}): more rows, fewer epochs or a lower learning rate may help"
         )
         yield Warn("proof.worse", text)
-
-
-def _never(text: str) -> bool:
-    return False
 
 
 def _unverified(why: str, fix: str) -> Warn:

@@ -22,8 +22,8 @@ FILE = {
     "F16": Gate(3e-5, 3e-4),
     "BF16": Gate(1e-3, 3e-2),
     "Q8_0": Gate(5e-3, 5e-1),
-    "Q6_K": Gate(2e-2, 1.0),
-    "Q5_K_M": Gate(5e-2, 2.0),
+    "Q6_K": Gate(1e-2, 5e-1),
+    "Q5_K_M": Gate(3e-2, 1.0),
     "Q4_K_M": Gate(1e-1, 4.0),
     "Q4_K_S": Gate(1e-1, 4.0),
 }

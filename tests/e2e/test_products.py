@@ -344,7 +344,7 @@ def test_a_quantised_folder_is_exported_by_its_exact_values(quantised: Path, com
     assert done.code == 0, done.err
     (proof,) = [json.loads(line) for line in done.out.splitlines() if json.loads(line)["type"] == "proof"]
     checks = {check["name"]: check["passed"] for check in proof["checks"]}
-    assert checks == {"tokens": True, "template": True, "stop": True, "file": True}
+    assert checks == {"tokens": True, "template": True, "stop": True, "file": True, "tensors": True}
 
 
 def test_a_folder_quantised_in_a_way_not_known_is_refused_before_anything_is_computed(
@@ -409,5 +409,5 @@ def test_a_model_folder_is_exported_and_compared_at_built_in_passages(command: C
     assert done.code == 0, done.err
     proof = next(json.loads(line) for line in done.out.splitlines() if json.loads(line)["type"] == "proof")
     assert proof["passed"] is True
-    assert [check["name"] for check in proof["checks"]] == ["tokens", "template", "stop", "file"]
+    assert [check["name"] for check in proof["checks"]] == ["tokens", "template", "stop", "file", "tensors"]
     assert len(list(tmp_path.glob("*.gguf"))) == 1

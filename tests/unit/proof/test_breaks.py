@@ -120,12 +120,12 @@ def test_an_honest_file_passes_and_says_so_in_itself(source: Source, tmp_path: P
     events = _exported(source, tmp_path, "F16")
     (proof,) = _proofs(events).values()
     assert proof.passed
-    assert [check["name"] for check in proof.checks] == ["tokens", "template", "stop", "file"]
+    assert [check["name"] for check in proof.checks] == ["tokens", "template", "stop", "file", "tensors"]
     (path,) = tmp_path.glob("*.gguf")
     assert [event.path for event in events if isinstance(event, Product)] == [str(path)]
     inside = json.loads(read_gguf(path).metadata["localtune.proof"])
     assert inside["passed"] is True
-    assert set(inside["checks"]) == {"tokens", "template", "stop", "file"}
+    assert set(inside["checks"]) == {"tokens", "template", "stop", "file", "tensors"}
     assert inside["file"]["max"] < 1e-4
 
 

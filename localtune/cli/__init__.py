@@ -41,7 +41,7 @@ SUMMARIES = {
     "plan": "Say what a run would do, need and write; nothing is started.",
     "init": "Write a commented recipe for a file of examples.",
     "data": "Check, show, convert, split and mix rows of data.",
-    "runs": "List, show, find and remove runs.",
+    "runs": "List, show, compare, report, find and remove runs.",
     "tail": "Follow a run from any terminal.",
     "stop": "Ask a run to save and stop.",
     "eval": "Measure base and tuned model on held-out rows.",

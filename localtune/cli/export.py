@@ -1,5 +1,6 @@
 """`localtune export`: from a finished run, or a model folder, to files to chat with."""
 
+import shlex
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import click
 from localtune.adapter import CONFIG_FILE, Full, base_of
 from localtune.cli.making import ended, path_of, shown
 from localtune.cli.options import confirm_download
+from localtune.deliver.llama_cpp import commands
 from localtune.errors import InputError, Problem
 from localtune.events import Event
 from localtune.export.encodings import ENCODINGS
@@ -70,13 +72,14 @@ def export_command(
         return
     tools = Tools(path_of(converter), path_of(imatrix))
     chosen = tuple(dict.fromkeys(filter(None, map(str.strip, (targets or "").split(",")))))
-    check_targets(chosen)
+    check_targets(chosen, called)
     asked = _Asked(_encodings(gguf or "Q8_0"), path_of(output), not no_proof, tools, chosen, called)
     files = shown(_exporting(name, asked), as_json)
     for path in files if not as_json else []:
         click.echo(f"{path}  {readable(path.stat().st_size)}")
     if not as_json:
-        click.echo(f"next: localtune chat {files[0]}   or   llama-cli -m {files[0]}", err=True)
+        ways = [f"localtune chat {shlex.quote(str(files[0]))}", *commands(files[0])]
+        click.echo(f"next: {'   or   '.join(ways)}", err=True)
 
 
 def _exporting(name: str, asked: _Asked) -> Generator[Event, None, list[Path]]:
@@ -101,7 +104,10 @@ def _adapter_alone(name: str, output: Path | None, as_json: bool, *, check: bool
     path = shown(export_adapter(job, output, check=check), as_json)
     if not as_json:
         click.echo(f"{path}  {readable(path.stat().st_size)}")
-        click.echo(f"next: localtune chat BASE.gguf --lora {path}   (BASE.gguf: localtune export BASE)", err=True)
+        click.echo(
+            f"next: localtune chat BASE.gguf --lora {shlex.quote(str(path))}   (BASE.gguf: localtune export BASE)",
+            err=True,
+        )
 
 
 def _copy_for_mlx_lm(name: str, output: Path | None, as_json: bool, *, check: bool) -> None:

@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import unicodedata
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from localtune.deliver.chat_format import known_format
 from localtune.errors import InputError, MachineError, Problem, RunFailed, safe
 from localtune.export.identity import Identity
 from localtune.model import ModelFiles
+from localtune.runs.files import TEMPORARY
 
 MODELFILE = "Modelfile"
 CONTEXT = 8192
@@ -168,27 +170,35 @@ def address_of(host: str) -> str:
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*){0,2}(:[\w.-]+)?", re.ASCII)
 
 
-def create(name: str, folder: Path, say: Callable[[str], None]) -> None:
-    """Run `ollama create NAME -f Modelfile` in `folder`; its lines go to `say`.
+def check_name(name: str) -> None:
+    """Raise `InputError` (ollama.name) for what Ollama does not take as the name of a model."""
+    if not _NAME.fullmatch(name) or len(name) > 200:
+        raise InputError(Problem("ollama.name", "is no name of an Ollama model", name, fix="--name my-model"))
+
+
+def create(name: str, folder: Path, text: str, say: Callable[[str], None]) -> None:
+    """Run `ollama create NAME` for the Modelfile `text`, which names files in `folder`; its lines go to `say`.
 
     Raises `InputError` (ollama.name), `MachineError` without the program, `RunFailed` when it ends with an error.
     """
-    if not _NAME.fullmatch(name) or len(name) > 200:
-        raise InputError(Problem("ollama.name", "is no name of an Ollama model", name, fix="--ollama my-model"))
+    check_name(name)
     program = shutil.which("ollama")
     by_hand = f"cd {folder} && ollama create {name} -f {MODELFILE}"
     if program is None:
         raise MachineError(Problem("ollama.missing", "there is no ollama on PATH", fix=f"install it, then  {by_hand}"))
     last: list[str] = []
-    with subprocess.Popen(
-        [program, "create", name, "-f", MODELFILE],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-    ) as child:
+    with (
+        _beside(folder, text) as file,
+        subprocess.Popen(
+            [program, "create", name, "-f", file],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as child,
+    ):
         assert child.stdout is not None
         for line in child.stdout:
             if text := safe(_ESCAPES.sub("", line).strip(), 300):
@@ -197,6 +207,17 @@ def create(name: str, folder: Path, say: Callable[[str], None]) -> None:
     if child.returncode:
         what, fix = f"ollama create ended with {child.returncode}", f"ollama serve, then  {by_hand}"
         raise RunFailed(Problem("ollama.failed", what, str(folder), "\n".join(last), fix))
+
+
+@contextmanager
+def _beside(folder: Path, text: str) -> Iterator[str]:
+    """The name of a Modelfile of this text in `folder`, where the paths in it are looked for; gone afterwards."""
+    path = folder / f"{MODELFILE}.{os.getpid()}{TEMPORARY}"
+    try:
+        path.write_text(text, encoding="utf-8")
+        yield path.name
+    finally:
+        path.unlink(missing_ok=True)
 
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

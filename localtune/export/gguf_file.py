@@ -25,10 +25,10 @@ from localtune.export.identity import Identity
 from localtune.export.kernel import kernel
 from localtune.export.placed import Conversion, Placed
 from localtune.export.read import place_of_string
-from localtune.export.threads import in_order, threads
 from localtune.export.values import values_of
 from localtune.model.plain import plain_weights
 from localtune.score import nothing_asked
+from localtune.threads import in_order, threads
 
 PROOF = "localtune.proof"
 PROOF_ROOM = 1024

@@ -28,7 +28,7 @@ def quantize(source: Path, target: Path, kind: str, imatrix: Path | None = None)
     not know or that needs a matrix, `MachineError` where there is no such program, `ResourceError` for a full disk and
     `RunFailed` with the program's own words for anything else.
     """
-    _check(kind, imatrix)
+    check_kind(kind, imatrix)
     matrix = [] if imatrix is None else ["--imatrix", str(imatrix.absolute())]
     try:
         ended = run([_program(), *matrix, str(source.absolute()), str(target.absolute()), kind])
@@ -42,14 +42,15 @@ def quantize(source: Path, target: Path, kind: str, imatrix: Path | None = None)
         raise
 
 
-def _check(kind: str, imatrix: Path | None) -> None:
+def check_kind(kind: str, imatrix: Path | None) -> None:
+    """Raise, before anything is made, what `quantize` would: `InputError` (gguf.imatrix, .encoding), `MachineError`."""
+    if imatrix is not None and not imatrix.is_file():
+        fix = "make one with llama-imatrix, or leave --imatrix out"
+        raise InputError(Problem("gguf.imatrix", "is not there", str(imatrix), fix=fix))
     known = kinds()
     if kind not in known:
         what = f"{kind[:40]!r} is not a type that {PROGRAM} knows; these are: {', '.join(known)}"
         raise InputError(Problem("gguf.encoding", what, "--gguf", fix="--gguf Q4_K_M"))
-    if imatrix is not None and not imatrix.is_file():
-        fix = "make one with llama-imatrix, or leave --imatrix out"
-        raise InputError(Problem("gguf.imatrix", "is not there", str(imatrix), fix=fix))
 
 
 def _program() -> str:

@@ -6,7 +6,8 @@ its values that are largest stay, each place takes the sign of their sum, and th
 sign. DARE (Yu et al. 2024): each value stays with the probability `density` and is divided by it, then the weighted
 sum. Trim, sign and drop are per module, as in peft. Results of TIES and DARE, and of linear where a lower rank is asked
 for, are cut to their rank by a singular value decomposition, and the share of their squares that is left is measured.
-rsLoRA, other scales, ranks and targets are fine; DoRA is not linear in its parts and is refused. Memory is some
+A merged change that is 0, up to float32 rounding of what was summed, is refused, and one beyond float32. rsLoRA, other
+scales, ranks and targets are fine; DoRA is not linear in its parts and is refused. Memory is some
 (adapters + 5) times the largest adapted weight in float32.
 """
 
@@ -25,6 +26,7 @@ from localtune import __version__
 from localtune.adapter import CONFIG_FILE, PREFIX, WEIGHTS_FILE, Lora, peft_config
 from localtune.batch import Floats
 from localtune.errors import InputError, Problem
+from localtune.merging.energy import Energy, energy, product_energy, refuse_nothing, refuse_overflow, together
 from localtune.merging.formulas import drop, elected_mean, trim, truncated, weighted_sum
 from localtune.merging.sources import Source, base_and_commit, read_source, shapes_of
 from localtune.model.tensors import TensorInfo
@@ -62,7 +64,7 @@ def merge(
 
     `weights`: one per adapter; default: equal ones whose sum is 1, for TIES, which takes a mean, 1 each. `rank`
     default: the sum of the ranks for linear, else the largest. Raises `InputError` (merge.few, .weights, .density,
-    .rank, .exists, .base, .shape, .dora, .not-finite, and the codes of reading an adapter).
+    .rank, .exists, .base, .shape, .dora, .not-finite, .nothing, and the codes of reading an adapter).
     """
     began = time.monotonic()
     _refuse_settings(adapters, folder, how, weights, density, rank)
@@ -76,6 +78,7 @@ def merge(
     merging = _Merging(sources, how, density, seed, ranks, exact=how == "linear" and ranks >= most)
     with new_folder(folder) as temporary:
         write_shard(temporary / WEIGHTS_FILE, _tensors(shapes, ranks), _Content(merging))
+        refuse_nothing(together(merging.energies.values()), how)
         done = _summary(merging, tuple(shapes), time.monotonic() - began)
         config = _config(sources, ranks, base)
         (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
@@ -94,23 +97,29 @@ class _Merging:
     rank: int
     exact: bool
     """The ranks add up, and nothing is cut."""
-    energies: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Module -> squares of the merged change, and of what is left out of it."""
+    energies: dict[str, Energy] = field(default_factory=dict)
+    """By module."""
 
+    @np.errstate(all="ignore")  # what is not finite shows in the energies
     def factors(self, module: str) -> tuple[Floats, Floats]:
         """A [rank, in] and B [out, rank] of the merged adapter, whose scale is 1."""
         having = [(number, source) for number, source in enumerate(self.sources) if module in source.updates]
         if self.exact:
-            self.energies[module] = (0.0, 0.0)
-            return _side_by_side([source for _, source in having], module, self.rank)
-        delta = self._delta(having, module)
+            a, b = _side_by_side([source for _, source in having], module, self.rank)
+            given = sum(source.weight * source.weight * product_energy(*source.factors(module)) for _, source in having)
+            merged = product_energy(a, b)
+            self._keep(module, Energy(given, merged, merged))
+            return a, b
+        delta, given = self._delta(having, module)
+        merged = energy(delta)
+        self._keep(module, Energy(given, merged, merged))
         a, b = truncated(delta, self.rank, _generator(self.seed, "svd", module))
-        total = _squares(delta)
         delta -= b @ a
-        self.energies[module] = (total, _squares(delta))
+        self._keep(module, Energy(given, merged, merged - energy(delta)))
         return a, b
 
-    def _delta(self, having: Sequence[tuple[int, Source]], module: str) -> Floats:
+    def _delta(self, having: Sequence[tuple[int, Source]], module: str) -> tuple[Floats, float]:
+        """The merged change [out, in], and the energy of what was summed."""
         deltas, weights = [], []
         for number, source in having:
             a, b = source.factors(module)
@@ -121,7 +130,12 @@ class _Merging:
                 drop(delta, self.density, _generator(self.seed, str(number), module))
             deltas.append(delta)
             weights.append(source.weight)
-        return elected_mean(deltas, weights) if self.how == "ties" else weighted_sum(deltas, weights)
+        given = sum(weight * weight * energy(delta) for delta, weight in zip(deltas, weights, strict=True))
+        return (elected_mean if self.how == "ties" else weighted_sum)(deltas, weights), given
+
+    def _keep(self, module: str, found: Energy) -> None:
+        refuse_overflow(found, module, self.how)
+        self.energies[module] = found
 
 
 def _side_by_side(sources: Sequence[Source], module: str, rank: int) -> tuple[Floats, Floats]:
@@ -138,10 +152,6 @@ def _side_by_side(sources: Sequence[Source], module: str, rank: int) -> tuple[Fl
 def _generator(seed: int, who: str, module: str) -> np.random.Generator:
     key = hashlib.sha256(f"{seed}:{who}:{module}".encode()).digest()
     return np.random.Generator(np.random.Philox(int.from_bytes(key[:16], "little")))
-
-
-def _squares(values: Floats) -> float:
-    return math.fsum(float(np.vdot(row, row)) for row in values)
 
 
 class _Content:
@@ -171,11 +181,9 @@ def _tensors(shapes: dict[str, tuple[int, int]], rank: int) -> list[TensorInfo]:
 
 
 def _summary(merging: _Merging, modules: tuple[str, ...], seconds: float) -> Merged:
-    kept = {module: 1 - lost / total if total else 1.0 for module, (total, lost) in merging.energies.items()}
-    total = math.fsum(energy for energy, _ in merging.energies.values())
-    lost = math.fsum(energy for _, energy in merging.energies.values())
+    kept = {module: found.kept for module, found in merging.energies.items()}
     least = min(kept, key=lambda module: kept[module])
-    return Merged(merging.rank, modules, 1 - lost / total if total else 1.0, (least, kept[least]), seconds)
+    return Merged(merging.rank, modules, together(merging.energies.values()).kept, (least, kept[least]), seconds)
 
 
 def _config(sources: Sequence[Source], rank: int, base: tuple[str, str | None]) -> dict[str, Any]:

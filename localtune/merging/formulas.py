@@ -16,8 +16,8 @@ _ITERATIONS, _OVERSAMPLING = 4, 16
 
 
 def trim(delta: Floats, density: float) -> None:
-    """Set all but the int(density * size) values of largest magnitude to 0, in place."""
-    keep = int(density * delta.size)
+    """Set all but the int(density * size) values of largest magnitude, at least one, to 0, in place."""
+    keep = max(1, int(density * delta.size))
     flat = delta.reshape(-1)
     smallest = flat.size - keep
     if smallest:

@@ -87,4 +87,5 @@ def failure(proof: Proof, aside: Path, record: Path) -> RunFailed:
     names = ", ".join(check.name for check in wrong)
     evidence = "\n".join(f"{check.name}: {check.text}\nlook at: {check.look}" for check in wrong)
     what = f"the proof of {proof.product} failed ({names}); it is kept as {aside.name}"
-    return RunFailed(Problem("proof.failed", what, str(aside), evidence, fix=f"read {record}, and please report it"))
+    fix = f"a type that rounds less, such as F16; {record} has the figures; please report it"
+    return RunFailed(Problem("proof.failed", what, str(aside), evidence, fix))

@@ -19,7 +19,7 @@ from localtune.export.identity import file_name
 from localtune.job import Job, changes_since, unfinished
 from localtune.outlay import exact_encoding
 from localtune.products import event_of, making, name_in, writing
-from localtune.products.book import enter, refuse_foreign, rejected, summary, temporary_of
+from localtune.products.book import enter, exporting, refuse_foreign, rejected, summary, temporary_of
 from localtune.products.source import Source, of_adapter
 from localtune.proof import Proof, prove_file
 from localtune.runs.files import is_complete, settle, sweep
@@ -41,13 +41,14 @@ def export_adapter(job: Job, folder: Path | None = None, *, check: bool = True) 
         path = source.folder / file_name(source.identity, ENCODING, "LoRA")
         with writing(source.folder):
             source.folder.mkdir(parents=True, exist_ok=True)
-        refuse_foreign(source.folder, [path.name])
-        sweep(source.folder)
         temporary = temporary_of(path)
-        try:
-            yield from _made(job, source, path, temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with exporting(source.folder):
+            refuse_foreign(source, [path.name])
+            sweep(source.folder)
+            try:
+                yield from _made(job, source, path, temporary)
+            finally:
+                temporary.unlink(missing_ok=True)
     return path
 
 
@@ -59,10 +60,9 @@ def _made(job: Job, source: Source, path: Path, temporary: Path) -> Generator[Ev
     seconds = time.monotonic() - began
     proof = yield from _proven(source, temporary, path.name)
     with writing(path.parent):
-        if proof is not None:
-            set_string(temporary, PROOF, summary(proof))
-            if not proof.passed:
-                raise rejected(source, proof, temporary, path)
+        set_string(temporary, PROOF, summary(proof))
+        if proof is not None and not proof.passed:
+            raise rejected(source, proof, temporary, path)
         settle(temporary)
         enter(source, temporary, path.name, proof)
         os.replace(temporary, path)
@@ -89,7 +89,7 @@ def _proven(source: Source, adapter: Path, product: str) -> Generator[Event, Non
             ENCODING,
             source.tokenizer,
             source.reference,
-            ready=ready,
+            differs=ready.vocabulary.differs,
             base=base,
         )
     except MachineError as error:

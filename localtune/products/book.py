@@ -5,7 +5,8 @@ A file that is there but not in the record was not written by an export and is n
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from localtune.products import RECORD, failure, set_aside
 from localtune.products.source import Source
 from localtune.proof import Proof
 from localtune.runs.files import TEMPORARY, read_json, sha256, write_json
+from localtune.runs.lock import RunLock
+
+LOCK = ".export.lock"
+"""In the folder of the files while they are made."""
 
 
 def temporary_of(path: Path) -> Path:
@@ -21,13 +26,37 @@ def temporary_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
 
 
-def refuse_foreign(folder: Path, names: Sequence[str]) -> None:
-    """Raise `InputError` where a file of these names, or the record beside them, was not written by an export."""
-    known = _files_in(folder / RECORD)
+@contextmanager
+def exporting(folder: Path) -> Iterator[None]:
+    """Nobody else exports into `folder` meanwhile. Raises `InputError` when somebody does."""
+    lock = RunLock(folder, LOCK)
+    try:
+        lock.__enter__()
+    except InputError:
+        what, fix = "another export is writing to this folder", "wait for it to end, or  -o OTHER"
+        raise InputError(Problem("export.busy", what, str(folder), fix=fix)) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.path.unlink(missing_ok=True)
+        lock.__exit__(None, None, None)
+
+
+def refuse_foreign(source: Source, names: Sequence[str]) -> None:
+    """Raise `InputError` where a file of these names, or the record beside them, is not from an export of `source`."""
+    known = _files_in(source.folder / RECORD)
     for name in names:
-        path = folder / name
-        if path.exists() and known.get(name, {}).get("size") != path.stat().st_size:
+        path, entry = source.folder / name, known.get(name, {})
+        if not path.exists():
+            continue
+        if entry.get("size") != path.stat().st_size or entry.get("sha256") != sha256(path):
             what = "is there already, and no export from here wrote it"
+            raise InputError(Problem("export.exists", what, str(path), fix="move it away, or  -o OTHER"))
+        run = entry.get("lineage", {}).get("run")
+        own = source.run is not None and source.folder == source.run.export
+        if not own and run != source.identity.lineage.get("run"):
+            what = f"is there already, made of {run or 'another model'}"
             raise InputError(Problem("export.exists", what, str(path), fix="move it away, or  -o OTHER"))
 
 
@@ -36,8 +65,8 @@ def enter(source: Source, path: Path, name: str, proof: Proof | None) -> None:
     book = source.folder / RECORD
     there = {key: entry for key, entry in _files_in(book).items() if (source.folder / key).is_file()}
     entry = proof.to_json() if proof else {"passed": None}
-    there[name] = {"size": path.stat().st_size, "sha256": sha256(path)} | entry
-    write_json(book, {"lineage": dict(source.identity.lineage), "files": there})
+    made = {"size": path.stat().st_size, "sha256": sha256(path), "lineage": dict(source.identity.lineage)}
+    write_json(book, {"files": there | {name: made | entry}})
 
 
 def rejected(source: Source, proof: Proof, temporary: Path, path: Path) -> Exception:
@@ -47,8 +76,10 @@ def rejected(source: Source, proof: Proof, temporary: Path, path: Path) -> Excep
     return failure(proof, aside, source.folder / RECORD)
 
 
-def summary(proof: Proof) -> str:
+def summary(proof: Proof | None) -> str:
     """What the file itself says of its proof."""
+    if proof is None:
+        return json.dumps({"passed": None})
     figures = {check.name: check.figures for check in proof.checks if check.name in ("file", "training")}
     checks = {check.name: check.passed for check in proof.checks}
     whole = {"passed": proof.passed, "positions": proof.positions, "rows": proof.rows, "checks": checks} | figures

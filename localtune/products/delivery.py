@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from localtune.deliver.lm_studio import models_folder, place
-from localtune.deliver.ollama import MODELFILE, create, modelfile_of
+from localtune.deliver.ollama import MODELFILE, check_name, create, modelfile_of, probe
 from localtune.errors import InputError, MachineError, Problem
 from localtune.events import Event, Phase, Product, Warn
 from localtune.job import Job
@@ -24,12 +24,14 @@ OLLAMA, LM_STUDIO = "ollama", "lm-studio"
 TARGETS = (OLLAMA, LM_STUDIO)
 """Programs of this machine that take a file."""
 _MADE = "# Made by localtune: a next export writes it again; remove this line to keep your changes.\n"
-_TAG = "localtune"
-"""A tag in the head of every card that is written here."""
+_MADE_CARD = "\n<!-- Made by localtune: a next export writes it again; remove this line to keep your changes. -->\n"
 
 
-def check_targets(targets: Sequence[str]) -> None:
-    """Raise before anything is made where a target cannot take a file: `InputError` (export.target), `MachineError`."""
+def check_targets(targets: Sequence[str], name: str | None = None) -> None:
+    """Raise before anything is made where a target cannot take a file called `name`.
+
+    `InputError` (export.target, ollama.name), `MachineError` (lm-studio.missing, ollama.missing).
+    """
     for target in targets:
         if target not in TARGETS:
             fix = f"--to {','.join(TARGETS)}"
@@ -38,6 +40,8 @@ def check_targets(targets: Sequence[str]) -> None:
         models_folder()
     if OLLAMA in targets:
         _refuse_without_ollama()
+        if name is not None:
+            check_name(name)
 
 
 def describe(source: Source, files: Sequence[Path], job: Job | None) -> Iterator[Event]:
@@ -45,14 +49,14 @@ def describe(source: Source, files: Sequence[Path], job: Job | None) -> Iterator
     first = files[0]
     with writing(source.folder):
         try:
-            text = _MADE + modelfile_of(first, source.model, source.tokenizer, source.identity)
+            text = modelfile_of(first, source.model, source.tokenizer, source.identity)
         except InputError as error:
             yield Warn("export.modelfile", f"no Modelfile is written: {error.problems[0].what}")
         else:
-            yield from _written(source.folder / MODELFILE, text, _MADE)
+            yield from _written(source.folder / MODELFILE, _MADE + text, _MADE)
         if job is not None:
             card = card_of(job, None, "gguf", checks=record_of(source.folder, RECORD))
-            yield from _written(source.folder / CARD, card, _TAG)
+            yield from _written(source.folder / CARD, card + _MADE_CARD, _MADE_CARD)
 
 
 def deliver(
@@ -66,17 +70,20 @@ def deliver(
             yield Product("LM Studio", str(where), where.stat().st_size, time.monotonic() - began)
             continue
         called = name or _called(source)
+        if why := probe().why:
+            yield Warn("ollama.server", f"Ollama's server may not be running: {why}")
         yield Phase("handing over", f"{file.name} to Ollama as {called}")
         said: list[str] = []
-        create(called, source.folder, said.append)
-        if said:
-            yield Phase("ollama", said[-1])
+        text = modelfile_of(file, source.model, source.tokenizer, source.identity)
+        create(called, source.folder, text, said.append)
+        for line in said:
+            yield Phase("ollama", line)
         yield Product("Ollama", called, file.stat().st_size, time.monotonic() - began)
 
 
 def _written(path: Path, text: str, mark: str) -> Iterator[Event]:
     """Write `path` unless a file without `mark` is there."""
-    if path.is_file() and mark not in path.read_text(encoding="utf-8", errors="replace")[:4000]:
+    if path.is_file() and mark not in path.read_text(encoding="utf-8", errors="replace"):
         yield Warn("export.kept", f"{path.name} is there already and is not from here: it stays as it is")
         return
     write_bytes(path, text.encode())

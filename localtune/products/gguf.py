@@ -17,16 +17,17 @@ from localtune.export.converter import CONVERTED, convert
 from localtune.export.encodings import ENCODINGS
 from localtune.export.gguf_file import PROOF, set_string, write_ggufs
 from localtune.export.identity import file_name
-from localtune.export.quantize_tool import quantize
+from localtune.export.quantize_tool import check_kind, quantize
 from localtune.job import Job, unfinished
 from localtune.outlay import EXACT, affordable, exact_encoding
 from localtune.products import event_of, making, name_in, writing
-from localtune.products.book import enter, refuse_foreign, rejected, summary, temporary_of
+from localtune.products.book import enter, exporting, refuse_foreign, rejected, summary, temporary_of
 from localtune.products.delivery import deliver, describe
 from localtune.products.fused import fused
 from localtune.products.source import Source, of_run
 from localtune.proof import Proof, prove_file
 from localtune.proof.checks import loss
+from localtune.proof.stored import Wanted, of_file, of_weights
 from localtune.reference import Reference
 from localtune.runs.files import is_complete, settle, sweep
 from localtune.score import nothing_asked
@@ -87,10 +88,11 @@ def export(
     work = _Work(source, encodings, tools, heed)
     with writing(source.folder):
         source.folder.mkdir(parents=True, exist_ok=True)
-    refuse_foreign(source.folder, [work.paths[encoding].name for encoding in encodings])
-    sweep(source.folder)
-    yield from work.remarks()
-    answers = yield from work.done()
+    with exporting(source.folder):
+        refuse_foreign(source, [work.paths[encoding].name for encoding in encodings])
+        sweep(source.folder)
+        yield from work.remarks()
+        answers = yield from work.done()
     yield from _replies(source, answers)
     return [work.paths[encoding] for encoding in encodings]
 
@@ -109,6 +111,9 @@ class _Work:
         self.written = [name for name in dict.fromkeys([self.exact, *asked] if needed else asked) if name in ours]
         self.paths = {name: source.folder / file_name(source.identity, name) for name in {*asked, *self.written}}
         self.ready = None if tools.converter else prepare(source.model, source.tokenizer, self.written)
+        for name in asked:
+            if name not in ours:
+                check_kind(name, tools.imatrix)
 
     def remarks(self) -> Generator[Event, None, None]:
         """What is worth knowing before anything is written."""
@@ -119,6 +124,8 @@ class _Work:
             if importlib.util.find_spec("xllamacpp") is None:
                 yield _unverified("llama.cpp is not installed", "pip install xllamacpp")
                 self.reference = None
+        else:
+            yield _unverified("nothing was compared, as asked for or as warned before", "leave out --no-proof")
 
     def done(self) -> Generator[Event, None, dict[str, Sequence[Ints]]]:
         """Write and prove every file; what each answers to the prompts, by encoding."""
@@ -172,9 +179,8 @@ class _Work:
         path = self.paths[encoding]
         proof = (yield from self._proven(temporary, path.name, encoding)) if self.reference is not None else None
         with writing(path.parent):
-            if proof is not None:
-                with suppress(KeyError):  # a file of another converter has no room for it
-                    set_string(temporary, PROOF, summary(proof))
+            with suppress(KeyError):  # a file of another converter has no room for it
+                set_string(temporary, PROOF, summary(proof))
             if proof is not None and not proof.passed:
                 raise rejected(self.source, proof, temporary, path)
             settle(temporary)
@@ -187,9 +193,11 @@ class _Work:
         """The proof of the file at `path`; None with a warning where nothing here can read it."""
         yield Phase("proving", product)
         assert self.reference is not None
+        tokenizer, reference = self.source.tokenizer, self.reference
+        differs = self.ready.vocabulary.differs if self.ready else _never
         try:
             proof = prove_file(
-                path, product, encoding, self.source.tokenizer, self.reference, self.heed, ready=self.ready
+                path, product, encoding, tokenizer, reference, self.heed, differs=differs, made_of=self._made_of(path)
             )
         except MachineError as error:
             yield _unverified(error.problems[0].what, error.problems[0].fix)
@@ -199,6 +207,18 @@ class _Work:
         if encoding in EXACT and proof.passed:
             self.reference = _exact_reference(self.reference, proof, path)
         return proof
+
+    def _made_of(self, path: Path) -> Wanted | None:
+        """What the tensors of the file at `path` should be: the weights, else those of the exact file."""
+        if self.ready is not None:
+            return of_weights(self.ready)
+        settled = self.paths[self.exact]
+        exact = next((one for one in (temporary_of(settled), settled) if one.exists()), path)
+        return None if exact == path else of_file(exact)
+
+
+def _never(text: str) -> bool:
+    return False
 
 
 def _exact_reference(reference: Reference, proof: Proof, path: Path) -> Reference:

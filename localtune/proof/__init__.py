@@ -19,18 +19,21 @@ from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
 from localtune.distribution import Distributions
 from localtune.errors import InputError, RunFailed
-from localtune.export import Exportable
 from localtune.llamacpp import LlamaServer
-from localtune.outlay import affordable
+from localtune.outlay import EXACT, affordable
 from localtune.proof import checks
 from localtune.proof.checks import Check as Check
 from localtune.proof.gates import file_gate
-from localtune.proof.stored import stored
+from localtune.proof.stored import Wanted, stored
 from localtune.reference import Reference
 from localtune.score import nothing_asked
 
 BESIDE = 64
 """Tokens of context beyond the longest row and answer."""
+
+
+def _never(text: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,15 @@ def prove_file(
     reference: Reference,
     check: Callable[[], None] = nothing_asked,
     *,
-    ready: Exportable | None = None,
+    differs: Callable[[str], bool] = _never,
+    made_of: Wanted | None = None,
     base: Path | None = None,
 ) -> Proof:
     """Everything that can be said of the GGUF at `path`; `check` may raise in between.
 
-    `ready` is the model that was written, where it was written here. With `base`, the file is an adapter that is
-    compared over the GGUF `base`. A file that llama.cpp does not open or dies of fails the check "load". Raises
-    `MachineError` without llama.cpp.
+    Texts of which llama.cpp `differs` are left out. `made_of` is what its tensors should be, where that is known. With
+    `base`, the file is an adapter that is compared over the GGUF `base`. A file that llama.cpp does not open or dies of
+    fails the check "load". Raises `MachineError` without llama.cpp.
     """
     began = time.monotonic()
     opened, adapters = (path, []) if base is None else (base, [path])
@@ -101,9 +105,9 @@ def prove_file(
             answers = checks.answer(server, reference)
             teller = "tuned" if "tuned" in reference.said else "weights"
             found = [
-                checks.tokens(server, tokenizer, reference, ready.vocabulary.differs if ready else _never),
+                checks.tokens(server, tokenizer, reference, differs),
                 checks.template(server, rendering),
-                checks.stop(server, tokenizer, reference, answers, teller),
+                checks.stop(server, tokenizer, reference, answers, teller, exact=encoding in EXACT),
                 checks.file(reference, heard, encoding),
             ]
     except (InputError, RunFailed) as error:
@@ -111,16 +115,12 @@ def prove_file(
         text = f"{problem.what} {problem.evidence}".strip()
         look = "what llama.cpp says, and the tensors and keys it speaks of"
         return _proof(product, (Check("load", False, text, {}, look),), reference, _losses(reference), began)
-    if ready is not None and base is None:
-        found.append(stored(path, ready))
+    if made_of is not None:
+        found.append(stored(path, made_of, check))
     if "tuned" in reference.said:
         found.append(checks.training(reference, heard, file_gate(encoding, "float32").mean))
     losses = _losses(reference) | _finite({encoding: checks.loss(heard, reference.places.learned)})
     return replace(_proof(product, tuple(found), reference, losses, began), answers=answers, heard=heard)
-
-
-def _never(text: str) -> bool:
-    return False
 
 
 def _proof(

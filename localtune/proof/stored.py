@@ -1,14 +1,15 @@
 """Every tensor of a file, read back and compared with the values it was made of.
 
 A divergence over some hundred positions may stay under the limit of a coarse type though one tensor of many is wrong.
-So the numbers themselves are compared: the relative error |file - weights| / |weights| (Frobenius norms) of each tensor
+So the numbers themselves are compared: the relative error |file - wanted| / |wanted| (Frobenius norms) of each tensor
 is a few times below its limit where the type was computed as it should be, and near or above 1 where a tensor is
-another one, moved or zero. All values are read of models up to `outlay.SMALL` weights, of larger ones the first block
-of each source.
+another one, moved or zero. That a tensor is placed where it belongs is not seen here, but in what the file says. All
+values are compared of models up to `WHOLE` weights, of larger ones every `STRIDE`-th block.
 """
 
-from collections.abc import Iterator
-from itertools import islice
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
@@ -17,77 +18,110 @@ import numpy.typing as npt
 
 from localtune.batch import Floats
 from localtune.export import Exportable
-from localtune.export.placed import Placed
 from localtune.export.read import StoredTensor, read_gguf
 from localtune.export.values import values_of
-from localtune.model.plain import PlainWeights, plain_weights
-from localtune.outlay import SMALL
+from localtune.model.plain import plain_weights
+from localtune.model.weights import BLOCK
 from localtune.proof.checks import Check
+from localtune.score import nothing_asked
 
+WHOLE, STRIDE = 200_000_000, 16
 LIMITS = {
     **{"F32": 0.0, "F16": 1e-3, "BF16": 5e-3, "Q8_0": 3e-2, "Q6_K": 8e-2},
     **{"Q5_K": 0.15, "Q5_0": 0.15, "Q5_1": 0.15, "Q4_K": 0.3, "Q4_0": 0.3, "Q4_1": 0.3},
 }
 """Largest relative error of a tensor, by type; blocks with few large values measure most."""
+OTHER = 0.6
+"""Of any other type, of whatever few bits."""
+SMALLEST = 2.0**-25
+"""Half of the least F16: a value of that size may be lost, in a quantised block 127 times that."""
 
 
-def stored(path: Path, exportable: Exportable) -> Check:
-    """The file at `path` holds what `exportable` places, in the types planned for it."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a file should hold."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    blocks: Callable[[str], Iterator[Floats]]
+    """Name of a tensor -> its values in blocks of rows, in order; [rows, width], or [width]."""
+
+
+def of_weights(ready: Exportable) -> Wanted:
+    """What is placed of a model's weights."""
+    weights, placed = plain_weights(ready.model), {placed.name: placed for placed in ready.conversion.tensors}
+    shapes = {name: one.shape for name, one in placed.items()}
+    return Wanted(shapes, lambda name: values_of(placed[name], weights, ready.model.config.head_dim))
+
+
+def of_file(path: Path) -> Wanted:
+    """What another GGUF holds: the exact one that a coarse one was made of."""
     there = {tensor.name: tensor for tensor in read_gguf(path).tensors}
-    missing = [placed.name for placed in exportable.conversion.tensors if placed.name not in there]
-    more = there.keys() - {placed.name for placed in exportable.conversion.tensors}
-    if missing or more:
-        text = f"the file lacks {len(missing)} tensors and has {len(more)} more: {', '.join([*missing, *more][:3])}"
-        return Check("tensors", False, text, {}, "how the file was written")
-    weights = plain_weights(exportable.model)
-    errors = {
-        placed.name: _error(path, there[placed.name], placed, weights, exportable)
-        for placed in exportable.conversion.tensors
-        if there[placed.name].kind in LIMITS
-    }
+
+    def blocks(name: str) -> Iterator[Floats]:
+        rows = _rows_of(path, there[name])
+        step = max(1, BLOCK // (4 * there[name].shape[-1]))
+        for start in range(0, len(rows), step):
+            yield _values(rows[start : start + step], there[name])
+
+    return Wanted({name: tensor.shape for name, tensor in there.items()}, blocks)
+
+
+def stored(path: Path, wanted: Wanted, check: Callable[[], None] = nothing_asked) -> Check:
+    """The file at `path` holds what is `wanted`, as exactly as its types can; `check` may raise between two tensors."""
+    there = {tensor.name: tensor for tensor in read_gguf(path).tensors}
+    apart = [*(wanted.shapes.keys() - there.keys()), *(there.keys() - wanted.shapes.keys())]
+    apart += [name for name in wanted.shapes.keys() & there.keys() if there[name].shape != wanted.shapes[name]]
+    look = "how those tensors were placed and quantised"
+    if apart:
+        text = f"{len(apart)} tensors are missing, too many, or of another shape: {', '.join(sorted(apart)[:3])}"
+        return Check("tensors", False, text, {"wrong": len(apart)}, look)
+    stride = 1 if sum(math.prod(shape) for shape in wanted.shapes.values()) <= WHOLE else STRIDE
+    errors, wrong = {}, []
+    for name, tensor in there.items():
+        check()
+        if tensor.kind in gguf.GGMLQuantizationType.__members__ and _is_read(tensor):
+            errors[name], fits = _error(path, tensor, wanted.blocks(name), stride)
+            wrong += [] if fits else [name]
     if not errors:
         return Check("tensors", None, "none is of a type that is read here")
-    wrong = [name for name, error in errors.items() if not error <= LIMITS[there[name].kind]]
     worst = max(errors, key=lambda name: errors[name])
     figures = {"tensors": len(errors), "worst": errors[worst], "wrong": len(wrong)}
     text = f"{len(errors)} tensors read back as the weights: off by {errors[worst]:.1e} at most ({there[worst].kind})"
     if wrong:
         text = f"{len(wrong)} of {len(errors)} tensors are not the weights: {', '.join(wrong[:3])}"
-    return Check("tensors", not wrong, text, figures, "how those tensors were placed and quantised")
+    return Check("tensors", not wrong, text, figures, look)
 
 
-def _error(path: Path, tensor: StoredTensor, placed: Placed, weights: PlainWeights, exportable: Exportable) -> float:
-    """The relative error of a tensor as far as it is read; infinite for another shape."""
-    if tensor.shape != placed.shape:
-        return float("inf")
-    file, off, size = _rows_of(path, tensor), 0.0, 0.0
-    first = 0
-    for source in placed.sources or ("",):
-        alone = Placed(
-            placed.name, placed.shape, (source,) if source else (), placed.heads, placed.added, placed.values
-        )
-        rows_of_source = len(file) // max(1, len(placed.sources))
-        for at, rows in _compared(alone, weights, exportable):
-            found = _values(file[first + at : first + at + len(rows)], tensor)
+def _error(path: Path, tensor: StoredTensor, blocks: Iterator[Floats], stride: int) -> tuple[float, bool]:
+    """The relative error of a tensor as far as it is compared, and whether its type explains it."""
+    file, at = _rows_of(path, tensor), 0
+    off = size = 0.0
+    count = 0
+    for number, block in enumerate(blocks):
+        rows = block.reshape(-1, tensor.shape[-1])
+        if number % stride == 0:
+            found = _values(file[at : at + len(rows)], tensor)
             off += float(np.square(found - rows, dtype=np.float64).sum())
             size += float(np.square(rows, dtype=np.float64).sum())
-        first += rows_of_source
-    return float(np.sqrt(off / size)) if size else float(np.sqrt(off))
-
-
-def _compared(placed: Placed, weights: PlainWeights, exportable: Exportable) -> Iterator[tuple[int, Floats]]:
-    """First row and rows of the blocks that are compared, two-dimensional."""
-    most = None if exportable.model.parameters <= SMALL else 1
-    at = 0
-    for block in islice(values_of(placed, weights, exportable.model.config.head_dim), most):
-        rows = block.reshape(-1, block.shape[-1]) if len(placed.shape) > 1 else block.reshape(1, -1)
-        yield at, rows
+            count += rows.size
         at += len(rows)
+    kind = tensor.kind
+    lost = 0.0 if kind in ("F32", "BF16") else SMALLEST if kind == "F16" else 127 * SMALLEST
+    fits = off <= (LIMITS.get(kind, OTHER) ** 2) * size + count * lost**2
+    return math.sqrt(off / size) if size else math.sqrt(off), fits
+
+
+def _is_read(tensor: StoredTensor) -> bool:
+    try:
+        _values(np.zeros((1, gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[tensor.kind]][1]), np.uint8), tensor)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _rows_of(path: Path, tensor: StoredTensor) -> npt.NDArray[np.uint8]:
     """The bytes of a tensor as they lie in the file, a row each."""
-    rows = int(np.prod(tensor.shape[:-1])) if len(tensor.shape) > 1 else 1
+    rows = math.prod(tensor.shape[:-1])
     return np.memmap(path, np.uint8, "r", tensor.offset, (rows, tensor.size // rows))
 
 

@@ -96,6 +96,6 @@ def test_a_request_to_stop_is_heard_in_the_middle_of_a_proof(run: Run, tmp_path:
     shutil.copytree(run.folder, copy.folder)
     shutil.rmtree(copy.fused, ignore_errors=True)
     with pytest.raises(StopRequested):
-        returned(gguf.export_run(read_job(copy), ["Q8_0"], tmp_path / "out", heed=_after(calls)))
+        returned(gguf.export_run(read_job(copy), ["Q8_0"], heed=_after(calls)))
     assert not list(tmp_path.rglob("*.partial"))
-    assert not list((tmp_path / "out").glob("*.gguf"))
+    assert not list(copy.export.glob("*.gguf"))

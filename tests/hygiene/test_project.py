@@ -22,7 +22,7 @@ def _tracked() -> list[Path]:
 
 
 def _source() -> Iterator[Path]:
-    for folder in ("localtune", "backends", "recipes"):
+    for folder in ("localtune", "backends", "tui", "recipes"):
         yield from (ROOT / folder).rglob("*.py")
 
 

@@ -163,7 +163,7 @@ def test_dropped_values_are_replaced_on_average() -> None:
 def test_trimming_leaves_the_largest(delta: Array, density: float) -> None:
     before = delta.copy()
     trim(delta, density)
-    keep = int(density * delta.size)
+    keep = max(1, int(density * delta.size))
     expected = np.sort(np.abs(before).ravel())[delta.size - keep :]
     np.testing.assert_array_equal(np.sort(np.abs(delta).ravel())[delta.size - keep :], expected)
     assert np.count_nonzero(delta) <= keep
@@ -260,6 +260,47 @@ def test_other_shapes_and_values_that_are_no_numbers_are_refused_by_name(base: P
     assert refused([a, b], tmp_path / "out") == ["merge.not-finite"]
     save_file(weights | {name: np.zeros((5, 32), np.float32)}, b / "adapter_model.safetensors")
     assert refused([a, b], tmp_path / "out") == ["merge.shape"]
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+@pytest.mark.parametrize("weights", [(0.5, -0.5), (0.0, 0.0), (1e-30, -1e-30)])
+def test_adapters_that_cancel_each_other_out_are_refused(
+    base: Path, tmp_path: Path, weights: tuple[float, float], rank: int | None
+) -> None:
+    _, (a, b) = saved(base, tmp_path, KINDS)
+    assert refused([a, a], tmp_path / "out", weights=weights, rank=rank) == ["merge.nothing"]
+    if any(weights):
+        assert merge([a, b], tmp_path / "two", weights=weights, rank=rank).kept > 0.1
+        assert merge([a, a], tmp_path / "most", weights=(weights[0], 0.999 * weights[1]), rank=rank).kept > 0.1
+
+
+def test_three_weights_whose_rounded_sum_is_0_cancel_out_too(base: Path, tmp_path: Path) -> None:
+    _, (a, _) = saved(base, tmp_path, KINDS)
+    assert np.float32(0.1) + np.float32(0.2) != np.float32(0.3)
+    for rank in (None, 4):
+        assert refused([a, a, a], tmp_path / "out", weights=(0.1, 0.2, -0.3), rank=rank) == ["merge.nothing"]
+
+
+def test_adapters_that_learned_nothing_are_refused(base: Path, tmp_path: Path) -> None:
+    _, folders = saved(base, tmp_path, KINDS)
+    for folder in folders:
+        path = folder / "adapter_model.safetensors"
+        save_file({key: value * ("lora_A" in key) for key, value in load_file(path).items()}, path)
+    for how in ("linear", "ties", "dare"):
+        assert refused(folders, tmp_path / "out", how=how) == ["merge.nothing"]
+
+
+def test_a_density_near_0_keeps_the_largest_value_and_drops_all_by_chance(base: Path, tmp_path: Path) -> None:
+    _, folders = saved(base, tmp_path, KINDS)
+    merge(folders, tmp_path / "out", how="ties", density=1e-6)
+    assert {np.count_nonzero(np.abs(delta) > 1e-9) for delta in deltas(tmp_path / "out").values()} <= {1, 2}
+    assert refused(folders, tmp_path / "none", how="dare", density=1e-6) == ["merge.nothing"]
+
+
+@pytest.mark.parametrize("options", [{}, {"rank": 2}, {"how": "ties"}, {"how": "dare", "density": 1e-320}])
+def test_a_change_beyond_float32_is_refused(base: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    _, folders = saved(base, tmp_path, KINDS)
+    assert refused(folders, tmp_path / "out", weights=[1, 1e300], **options) == ["merge.not-finite"]
 
 
 def test_a_folder_that_is_there_is_left_alone(base: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def convert(model: ModelFiles) -> Conversion:
     problems.end()
     architecture = MODEL_ARCH_NAMES[family.arch]
     metadata = {f"{architecture}.{key}": value for key, value in keys.items()}
-    return Conversion(architecture, (*turning.tensors, *tensors), metadata, turning.notes)
+    return Conversion(architecture, (*turning.tensors, *tensors), metadata, (*reading.notes, *turning.notes))
 
 
 def _llama(reading: Reading) -> Family:
@@ -69,13 +69,13 @@ def _llama(reading: Reading) -> Family:
 
 def _mistral(reading: Reading) -> Family:
     reading.activation("hidden_act", "silu", "swish")
-    reading.without_window(reading.config.get("sliding_window", 4096))
+    reading.limit_to_window(reading.config.get("sliding_window", 4096))
     return Family(MODEL_ARCH.LLAMA, Decoder(regrouped=True), _LLAMA)
 
 
 def _mixtral(reading: Reading) -> Family:
     reading.activation("hidden_act", "silu", "swish")
-    reading.without_window(reading.config.get("sliding_window"))
+    reading.limit_to_window(reading.config.get("sliding_window"))
     count, used = reading.count("num_local_experts", 8), reading.count("num_experts_per_tok", 2)
     experts = Experts(count, reading.shape.feed_forward, "block_sparse_moe", ("w1", "w3", "w2"))
     rotary = Rotary(_LLAMA.scalings, theta=1_000_000.0)
@@ -86,7 +86,7 @@ def _smollm3(reading: Reading) -> Family:
     reading.activation("hidden_act", "silu", "swish")
     reading.without("attention_bias")
     reading.without("mlp_bias")
-    reading.without_window(reading.shape.sliding_window)
+    reading.limit_to_window(reading.shape.sliding_window)
     layers = range(reading.shape.layers)
     usual = [int((layer + 1) % 4 != 0) for layer in layers]
     interval = reading.config.get("no_rope_layer_interval", 4)
@@ -99,14 +99,14 @@ def _smollm3(reading: Reading) -> Family:
 
 def _qwen2(reading: Reading) -> Family:
     reading.activation("hidden_act", "silu", "swish")
-    reading.without_window(reading.shape.sliding_window)
+    reading.limit_to_window(reading.shape.sliding_window)
     return Family(MODEL_ARCH.QWEN2, Decoder(frozenset(QKV)), Rotary({"linear", "yarn"}))
 
 
 def _qwen3(reading: Reading) -> Family:
     reading.activation("hidden_act", "silu", "swish")
     reading.without("attention_bias")
-    reading.without_window(reading.shape.sliding_window)
+    reading.limit_to_window(reading.shape.sliding_window)
     return Family(MODEL_ARCH.QWEN3, Decoder(head_norms=True), Rotary({"linear", "yarn"}))
 
 
@@ -127,7 +127,7 @@ def _qwen3_moe(reading: Reading) -> Family:
 
 def _phi3(reading: Reading) -> Family:
     reading.activation("hidden_act", "silu", "swish")
-    reading.without_window(reading.config.get("sliding_window"))
+    reading.limit_to_window(reading.config.get("sliding_window"))
     reading.whole_heads()
     return Family(MODEL_ARCH.PHI3, Decoder(fused=True), Rotary({"longrope"}, partial=True))
 
@@ -181,7 +181,7 @@ def _common(reading: Reading) -> Metadata:
         reading.refuse("gguf.heads", what, FRESH)
     return {
         "block_count": shape.layers,
-        "context_length": shape.context,
+        "context_length": reading.context,
         "embedding_length": shape.hidden,
         "feed_forward_length": shape.feed_forward,
         "attention.head_count": shape.heads,

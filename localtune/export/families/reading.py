@@ -17,6 +17,10 @@ class Reading:
     def __init__(self, model: ModelFiles, problems: Problems) -> None:
         self.shape: ModelConfig = model.config
         self.config: dict[str, Any] = read_config(model.folder)
+        self.context = model.config.context
+        """Most tokens that the file is for."""
+        self.notes: tuple[str, ...] = ()
+        """What the file cannot do of what the model can, one sentence each."""
         self._problems = problems
 
     def epsilon(self) -> float:
@@ -59,18 +63,20 @@ class Reading:
             what = f"{key} is {value!r:.40}; llama.cpp computes this architecture with {known[0]}"
             self.refuse("gguf.activation", what)
 
-    def without_window(self, window: object) -> None:
-        """Refuse a sliding window that a text within the model's context would meet; None is none."""
-        context = self.shape.context
+    def limit_to_window(self, window: object) -> None:
+        """Let the file have no more context than a sliding window covers, and note it; None is none.
+
+        Position i sees the `window` tokens up to i, itself included: within that many, a window changes nothing.
+        """
         if window is not None and (type(window) is not int or window <= 0):
             self._wrong("sliding_window", "a whole number above 0, or null", value=window)
-        elif type(window) is int and window < context:
-            what = (
-                f"sliding_window {window} is shorter than max_position_embeddings {context}, and llama.cpp computes "
-                "this architecture without a window: longer texts would come out differently"
+        elif type(window) is int and window < self.context:
+            self.context = window
+            self.notes += (
+                f"llama.cpp has no window for this architecture: the file is limited to {window:,} tokens (sliding_window"
+                f"; the model reads {self.shape.context:,}), within which it says the same; with a context set beyond "
+                "that, llama.cpp goes on without the window and says something else",
             )
-            fix = f'write "max_position_embeddings": {window} into a copy of config.json, which limits the file to it'
-            self.refuse("gguf.sliding-window", what, fix)
 
     def window_period(self, usual: int) -> int:
         """Every how many layers one has no window, by `layer_types` or, where that is missing, as usual."""

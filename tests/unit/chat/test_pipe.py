@@ -43,7 +43,7 @@ class Echo:
         return Ended(len(text), wishes.max_tokens >= len(text))
 
 
-def _chat(adapters: Adapters | None = None) -> tuple[Chat, dict[str, Echo]]:
+def _chat(adapters: Adapters | None = None, feedback: Path = Path("feedback")) -> tuple[Chat, dict[str, Echo]]:
     echoes = {who: Echo(who) for who in ("tuned", "base")}
 
     def opener(who: str) -> Any:
@@ -52,7 +52,7 @@ def _chat(adapters: Adapters | None = None) -> tuple[Chat, dict[str, Echo]]:
 
         return opened
 
-    return Chat("run", True, {who: opener(who) for who in echoes}, adapters=adapters), echoes
+    return Chat("run", True, {who: opener(who) for who in echoes}, feedback=feedback, adapters=adapters), echoes
 
 
 def _said(*lines: object) -> list[dict[str, Any]]:
@@ -103,6 +103,29 @@ def test_adapters_are_named_and_wished_for_by_name() -> None:
     assert "the base answers without adapters" in errors[3]
 
 
+def test_an_answer_is_kept_as_good_or_bad_with_what_was_heard(tmp_path: Path) -> None:
+    heard = [{"role": "system", "content": "brief"}, *MESSAGES, {"role": "assistant", "content": "ho"}, *MESSAGES]
+    lines = [
+        {"id": 1, "messages": heard}, {"keep": 1, "good": True}, {"keep": 1, "good": False},
+        {"id": 2, "messages": MESSAGES, "max_tokens": 1}, {"keep": 2, "good": True}, {"keep": 2, "good": False},
+        {"keep": 3, "good": True}, {"id": 4, "messages": [{"role": "user", "content": "?"}]}, {"keep": 4, "good": True},
+        {"keep": 1}, {"keep": [1], "good": True},
+    ]  # fmt: skip
+    out = io.StringIO()
+    Pipe(io.BytesIO("\n".join(map(json.dumps, lines)).encode()), out).serve(_chat(feedback=tmp_path)[0])
+    said = [json.loads(line) for line in out.getvalue().splitlines()]
+    kept = [(event["id"], event["good"], event["path"]) for event in said if event["event"] == "kept"]
+    assert kept == [(1, True, str(tmp_path / "good.jsonl")), (2, False, str(tmp_path / "bad.jsonl"))]
+    errors = [(event["id"], event["text"]) for event in said if event["event"] == "error"]
+    assert [number for number, _ in errors] == [1, 2, 3, 4, 4, 1, None]
+    assert "noted as good already" in errors[0][1]
+    assert "cut off" in errors[1][1]
+    assert "no such answer" in errors[2][1]
+    assert json.loads((tmp_path / "good.jsonl").read_text())["messages"] == [
+        *heard[:2], heard[2] | {"weight": 0}, heard[3], {"role": "assistant", "content": "tuned:hi"},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("line", "number", "says"),
     [
@@ -145,7 +168,9 @@ VALUES = st.recursive(
 )
 REQUESTS = st.fixed_dictionaries(
     {},
-    optional={key: VALUES for key in ("id", "messages", "who", "temperature", "seed", "cancel", "max_tokens", "lora")},
+    optional={
+        key: VALUES for key in ("id", "messages", "who", "temperature", "seed", "cancel", "max_tokens", "lora", "keep")
+    },
 )
 
 

@@ -179,23 +179,24 @@ def program(folder: Path, code: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a script with a #! line")
 def test_ollama_is_told_to_create_and_its_words_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    (tmp_path / "Modelfile").write_text("FROM ./m.gguf\n")
-    program(tmp_path, "print('\\x1b[?25lgathering', sys.argv[1:], open('Modelfile').read().strip(), '\\x1b[K')")
+    (tmp_path / "Modelfile").write_text("FROM ./somebody-elses.gguf\n")
+    program(tmp_path, "print('\\x1b[?25lgathering', sys.argv[1:4], open(sys.argv[4]).read().strip(), '\\x1b[K')")
     said: list[str] = []
-    create("me/chatty:q8", tmp_path, said.append)
-    assert said == ["gathering ['create', 'me/chatty:q8', '-f', 'Modelfile'] FROM ./m.gguf"]
+    create("me/chatty:q8", tmp_path, "FROM ./m.gguf\n", said.append)
+    assert said == ["gathering ['create', 'me/chatty:q8', '-f'] FROM ./m.gguf"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["Modelfile", "ollama"]
     program(tmp_path, "print('Error: no server', file=sys.stderr); sys.exit(3)")
     with pytest.raises(RunFailed, match=r"ollama\.failed.*ended with 3\n.*no server"):
-        create("chatty", tmp_path, said.append)
+        create("chatty", tmp_path, "FROM ./m.gguf\n", said.append)
 
 
 def test_without_ollama_the_command_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError, match=r"ollama\.missing.*\n.*ollama create chatty -f Modelfile"):
-        create("chatty", tmp_path, print)
+        create("chatty", tmp_path, "FROM ./m.gguf\n", print)
 
 
 @pytest.mark.parametrize("name", ["-rf", "a b", "", "a;b", "../x", "a" * 300, "x\n"])
 def test_no_other_words_are_taken_for_a_name(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ollama\.name"):
-        create(name, tmp_path, print)
+        create(name, tmp_path, "FROM ./m.gguf\n", print)

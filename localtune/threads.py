@@ -17,25 +17,29 @@ def threads() -> int:
 
 
 def in_order(
-    work: Callable[[Given], Made], items: Iterable[Given], size: Callable[[Given], int], limit: int
+    work: Callable[[Given], Made],
+    items: Iterable[Given],
+    size: Callable[[Given], int] | None = None,
+    limit: int | None = None,
 ) -> Generator[Made, None, None]:
     """`work` of every item, in their order; `items` is advanced here, in the caller's thread.
 
-    Items under way have `limit` bytes together at most, by `size`, or are one. What `work` or `items` raises is raised
-    in its place, and what is under way is waited for.
+    Items under way have `limit` bytes together at most, by `size`, or are one; without `size` they are one more than
+    there are threads. What `work` or `items` raises is raised in its place, and what is under way is waited for.
     """
     count = threads()
     if count == 1:
         yield from map(work, items)
         return
+    most = limit if limit is not None else count + 1
     pending: deque[tuple[Future[Made], int]] = deque()
     held = 0
     with ThreadPoolExecutor(count) as pool:
         try:
             for item in items:
-                pending.append((pool.submit(work, item), size(item)))
+                pending.append((pool.submit(work, item), size(item) if size else 1))
                 held += pending[-1][1]
-                while pending and (held > limit or len(pending) > 4 * count):
+                while pending and (held > most or len(pending) > 4 * count):
                     future, bytes_of = pending.popleft()
                     held -= bytes_of
                     yield future.result()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from localtune.export.threads import in_order, threads
+from localtune.threads import in_order, threads
 
 
 @pytest.fixture(params=["1", "2", "5"])

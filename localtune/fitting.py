@@ -1,14 +1,20 @@
-"""Whether an adapter belongs to a base: its modules, their shapes, and that every value is a finite number."""
+"""Whether an adapter belongs to a base: its name, its modules, their shapes, and that every value is a finite number.
+
+Shapes alone do not tell a base from another model of its family. A name is compared as far as it can be: ids of the hub
+whole but for their @revision, folders as what they are or by their last part, a hub id and a folder by the last part.
+"""
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from localtune.adapter import CONFIG_FILE, Lora, Update, base_of, read_peft_config, read_updates
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles
+from localtune.model.json_object import read_object
 from localtune.model.tensors import TensorInfo
 from localtune.model.weights import DTYPES, Weights
 
@@ -30,6 +36,46 @@ def read_adapter(
         raise InputError(Problem("adapter.base", what, str(folder), "\n".join(faults[:5]), fix))
     _refuse_not_finite(weights, folder)
     return lora, updates, weights
+
+
+def refuse_other_base(adapter: Path, model: ModelFiles) -> None:
+    """Raise `InputError` (adapter.base) where the adapter's configuration names another base than `model`."""
+    named = base_of(adapter)
+    if named is None or _is_named(named, model):
+        return
+    right = shlex.join(["localtune", "fuse", str(adapter), "-m", named, "-o", "FUSED"])
+    fix = f"{right}   or, where both are the same weights,   -m {shlex.quote(model.name)} --force"
+    raise InputError(Problem("adapter.base", f"was trained on {named}, not on {model.name}", str(adapter), fix=fix))
+
+
+def other_revision(adapter: Path, model: ModelFiles) -> str | None:
+    """The commit of the hub that an adapter was trained on, where it is known not to be that of `model`."""
+    trained = read_object(adapter / CONFIG_FILE).get("revision")
+    known = isinstance(trained, str) and _COMMIT.fullmatch(trained) and model.revision
+    return trained if known and trained != model.revision else None
+
+
+_COMMIT = re.compile("[0-9a-f]{40}")
+_HUB_ID = re.compile(r"([\w.-]+)/([\w.-]+?)(?:@.*)?", re.ASCII)
+_CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)
+
+
+def _is_named(named: str, model: ModelFiles) -> bool:
+    """Whether `named` may be `model`."""
+    if named == model.name or (Path(named).is_dir() and Path(named).resolve() == model.folder.resolve()):
+        return True
+    owner, name = _titles(named, hub=not Path(named).is_dir())
+    given = [_titles(model.name, hub=model.revision is not None), _titles(str(model.folder.resolve()), hub=False)]
+    return not name or any(name == last and not (owner and of and owner != of) for of, last in given)
+
+
+def _titles(name: str, *, hub: bool) -> tuple[str, str]:
+    """Owner, "" for a folder's, and last part of a name; a folder of the hub's cache is what it holds."""
+    path = PurePath(name.replace("\\", "/").rstrip("/"))
+    found = _HUB_ID.fullmatch(name) if hub else None
+    found = found or next(filter(None, map(_CACHED.fullmatch, path.parts)), None)
+    owner, last = (found[1], found[2]) if found else ("", path.name)
+    return owner.casefold(), "" if last in (".", "..") else last.casefold()
 
 
 def _faults(

@@ -3,11 +3,14 @@
 It runs in a child process that binds 127.0.0.1 and ends with this one. Adapters beside the file count as a request's
 `lora` says ([{"id": 0, "scale": 1.0}], others not at all), without it the first in full. With adapters each request is
 computed from its beginning: what llama.cpp keeps of another adapter's prompt can make an answer wrong, so a client
-should not ask for `cache_prompt` there either.
+should not ask for `cache_prompt` there either. llama.cpp checks neither ids nor scales: an id that is not there is
+ignored, so that the base answers, and whoever has the key can change the scales of all later requests by POST
+/lora-adapters, which cannot be switched off; a scale of 1e30 can spoil every answer until the service is started again.
 """
 
 import errno
 import secrets
+import shlex
 import socket
 import sys
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from localtune.chat.adapters import read_adapters
 from localtune.chat.opening import CONTEXT, find, has_template
 from localtune.errors import InputError, Problem, ResourceError
 from localtune.export.read import read_gguf
-from localtune.llamacpp import Child, Order
+from localtune.llamacpp import Child, ServerOptions
 from localtune.runs.folder import Run
 
 GLANCE = 0.5
@@ -42,20 +45,22 @@ class Service(AbstractContextManager["Service"]):
         """Load `path` and serve it at `port`, 0 = a free one, for clients that send `key`, by default a new one.
 
         `context` tokens at most of each of the `parallel` conversations at a time, and no more than the model reads.
-        Raises `InputError` for files that are no model or no LoRA, or do not load, and a key that no client can send,
-        `ResourceError` for a port that is taken, `MachineError` without xllamacpp.
+        Raises `InputError` for files that are no model or no LoRA of it, or do not load, and a key that no client can
+        send, `ResourceError` for a port that is taken, `MachineError` without xllamacpp.
         """
         self.template = has_template(path)
         """Whether the model reads conversations; without one llama.cpp puts ChatML around them."""
-        adapters = read_adapters(loras)
+        adapters = read_adapters(loras, path)
         self.key = secrets.token_urlsafe(24) if key is None else _sendable(key)
         self.model = path.stem
         """What clients call it."""
         self.adapters = adapters.names if adapters else ()
         """Their places are their ids in a request."""
+        self.notes = adapters.notes if adapters else ()
+        """What a user should know of them, one sentence each."""
         if port:
             _refuse_taken(port)
-        order = Order(
+        options = ServerOptions(
             context=min(context, _longest(path) or context),
             exact=False,
             adapters=adapters.paths if adapters else (),
@@ -65,7 +70,7 @@ class Service(AbstractContextManager["Service"]):
             cache=adapters is None,
             alias=self.model,
         )
-        self._child = Child(path, order, key=self.key)
+        self._child = Child(path, options, key=self.key)
 
     @property
     def url(self) -> str:
@@ -89,7 +94,7 @@ def served_file(name: str) -> Path:
     if isinstance(found, Run):
         return _only_file(found)
     if found.is_dir():
-        what, fix = "is a folder; what is served is a GGUF file", f"localtune export {name} --gguf Q8_0"
+        what, fix = "is a folder; what is served is a GGUF file", f"localtune export {shlex.quote(name)} --gguf Q8_0"
         raise InputError(Problem("serve.which", what, name, fix=fix))
     return found
 
@@ -103,7 +108,9 @@ def _only_file(run: Run) -> Path:
         raise InputError(Problem("serve.which", "this run has no GGUF file yet", run.name, fix=fix))
     evidence = "\n".join(str(path) for path in files)
     what = f"this run has {len(files)} GGUF files"
-    raise InputError(Problem("serve.which", what, run.name, evidence, fix=f"localtune serve {files[0]}"))
+    raise InputError(
+        Problem("serve.which", what, run.name, evidence, fix=f"localtune serve {shlex.quote(str(files[0]))}")
+    )
 
 
 def _is_adapter(path: Path) -> bool:

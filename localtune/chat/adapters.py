@@ -5,12 +5,14 @@ A name is the file's, without `.gguf`. To begin with the first counts in full an
 
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from localtune.adapter import CONFIG_FILE
 from localtune.errors import InputError, Problem
+from localtune.export.fingerprint import same_base
 from localtune.export.read import read_gguf
 from localtune.llamacpp.server import MOST
 
@@ -24,6 +26,8 @@ class Adapters:
     paths: tuple[Path, ...]
     scales: list[float] = field(default_factory=list)
     """How much each counts now: 1 = as trained, 0 = off."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of them, one sentence each."""
 
     def __post_init__(self) -> None:
         self.scales = self.scales or [1.0, *[0.0] * (len(self.paths) - 1)]
@@ -76,17 +80,18 @@ class Adapters:
         return name
 
 
-def read_adapters(paths: Sequence[str]) -> Adapters | None:
-    """The adapters in the files `paths`, None where there are none.
+def read_adapters(paths: Sequence[str], base: Path) -> Adapters | None:
+    """The adapters in the files `paths` for the GGUF `base`, None where there are none.
 
-    Raises `InputError` for a file that is no LoRA, and two of one name. Whether they fit the base, llama.cpp says.
+    Raises `InputError` for a file that is no LoRA, two of one name, and one that was trained on another model, where
+    both files say on which (see `export.fingerprint`); whether the shapes fit, llama.cpp says.
     """
     found = tuple(_checked(path) for path in paths)
     names = [path.stem for path in found]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(Problem("chat.lora", f"two adapters are called {twice}", fix="rename one of the files"))
-    return Adapters(found) if found else None
+    return Adapters(found, notes=_notes(found, base)) if found else None
 
 
 def _checked(name: str) -> Path:
@@ -98,12 +103,31 @@ def _checked(name: str) -> Path:
     stated = read_gguf(path).metadata
     if stated.get("general.type") != "adapter":
         what = "is a model, not an adapter"
-        raise InputError(Problem("chat.lora", what, name, fix=f"localtune chat {name}  talks to it"))
+        raise InputError(Problem("chat.lora", what, name, fix=f"localtune chat {shlex.quote(name)}  talks to it"))
     alpha = stated.get("adapter.lora.alpha", 0.0)
     if stated.get("adapter.type") != "lora" or not (isinstance(alpha, float) and math.isfinite(alpha)):
         what = "is an adapter of a kind that is not known here, or damaged"
         raise InputError(Problem("chat.lora", what, name, fix="only LoRA adapters can be loaded"))
     return path
+
+
+def _notes(adapters: Sequence[Path], base: Path) -> tuple[str, ...]:
+    """Which adapters may be of another base, as far as the files say. Raises `InputError` where one is."""
+    of_base, unknown = read_gguf(base).metadata, []
+    for path in adapters:
+        stated = read_gguf(path).metadata
+        same = same_base(of_base, stated)
+        if same is False:
+            trained = stated.get("general.base_model.0.name") or "the model that it was trained on"
+            what = f"was trained on another model than {base.name}: their weights differ where no LoRA changes them"
+            raise InputError(Problem("chat.lora", what, str(path), fix=f"name a GGUF of {trained}"))
+        if same is None:
+            unknown.append(path.name)
+    if not unknown:
+        return ()
+    return (
+        f"nothing says whether {', '.join(unknown)} was trained on {base.name}; on another model it talks nonsense",
+    )
 
 
 def _unknown(name: str, names: Sequence[str]) -> Problem:

@@ -1,6 +1,7 @@
 """From a name to a model that answers: a run, a model's folder, or a GGUF file."""
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from localtune.adapter import Full, Nothing
+from localtune.adapter import Full, Nothing, base_of
 from localtune.answering import by_length, context_on, usable_memory, willing
 from localtune.backend import Device, MemorySpec, Precision, Session, Settings, load_backend
 from localtune.chat.adapters import Adapters, read_adapters
@@ -24,7 +25,6 @@ from localtune.export.read import read_gguf
 from localtune.job import Job
 from localtune.llamacpp import LlamaServer
 from localtune.model import ModelFiles, resolve
-from localtune.model.json_object import read_object
 from localtune.plan import settings_of
 from localtune.runs.folder import Run
 from localtune.runs.store import find_run
@@ -144,9 +144,9 @@ def open_folder(folder: Path, backends: Sequence[str] | None = None) -> Chat:
 def open_gguf(path: Path, loras: Sequence[str] = ()) -> Chat:
     """A GGUF file in llama.cpp, with the LoRA files `loras`; the base is then the same without them.
 
-    Raises `InputError` for what is no model, or no LoRA, and what llama.cpp does not load.
+    Raises `InputError` for what is no model, or no LoRA, or one of another model, and what llama.cpp does not load.
     """
-    template, adapters = has_template(path), read_adapters(loras)
+    template, adapters = has_template(path), read_adapters(loras, path)
     shared: list[LlamaServer] = []
 
     def opened(stack: ExitStack, *, base: bool) -> Speaker:
@@ -165,7 +165,8 @@ def has_template(path: Path) -> bool:
     stated = read_gguf(path).metadata
     if stated.get("general.type") == "adapter":
         what = "is an adapter, and answers only together with its base"
-        fix = f"localtune chat BASE.gguf --lora {path}; localtune export RUN  writes a model that answers alone"
+        beside = f"localtune chat BASE.gguf --lora {shlex.quote(str(path))}"
+        fix = f"{beside}; localtune export RUN  writes a model that answers alone"
         raise InputError(Problem("chat.adapter", what, str(path), fix=fix))
     return bool(stated.get("tokenizer.chat_template"))  # llama.cpp's ChatML stands in for an empty one
 
@@ -212,14 +213,15 @@ def _is_model(folder: Path) -> bool:
         return True
     files = sorted(folder.glob("*.gguf"))
     if files:
-        raise InputError(Problem("chat.which", "name the file in it", str(folder), fix=f"localtune chat {files[0]}"))
+        fix = f"localtune chat {shlex.quote(str(files[0]))}"
+        raise InputError(Problem("chat.which", "name the file in it", str(folder), fix=fix))
     return False
 
 
 def _adapter(folder: Path) -> Problem:
     what, inside = "is an adapter, and answers only together with its base", folder.resolve().parent
     if (inside / "plan.json").is_file():
-        return Problem("chat.adapter", what, str(folder), fix=f"localtune chat {inside}")
-    base = read_object(folder / "adapter_config.json").get("base_model_name_or_path")
-    fix = f"merge it into {base or 'its base'} with peft's merge_and_unload, save that, and name the new folder"
+        return Problem("chat.adapter", what, str(folder), fix=f"localtune chat {shlex.quote(str(inside))}")
+    base = shlex.quote(base_of(folder) or "BASE")
+    fix = f"localtune fuse {shlex.quote(str(folder))} -m {base} -o FUSED   and then   localtune chat FUSED"
     return Problem("chat.adapter", what, str(folder), fix=fix)

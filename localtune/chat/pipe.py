@@ -37,11 +37,13 @@ import contextlib
 import json
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, BinaryIO, TextIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from localtune.chat.adapters import Adapters
 from localtune.chat.answer import Answer, Wishes
 from localtune.chat.kept import Kept
 from localtune.chat.opening import Chat
@@ -68,7 +70,7 @@ class _Request(_Strict):
     messages: Annotated[list[_Turn], Field(min_length=1)]
     who: str | None = None
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Wishes.temperature
-    top_p: Annotated[float, Field(gt=0, le=1)] = Wishes.top_p
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Wishes.top_p
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Wishes.seed
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] = Wishes.max_tokens
     lora: dict[str, float] | None = None
@@ -140,6 +142,8 @@ class Pipe:
         if asked.lora is not None and (chat.adapters is None or who == "base"):
             what = "there is no adapter to choose" if chat.adapters is None else "the base answers without adapters"
             raise InputError(Problem("chat.lora", what, fix="leave out lora"))
+        if asked.lora is not None and chat.adapters is not None:
+            _refuse_unknown(asked.lora, chat.adapters)
         answer = Answer(chat.speaker(who), messages, wishes)
         if not self._is_cancelled(asked.id):
             with contextlib.closing(iter(answer)) as pieces:
@@ -195,6 +199,15 @@ class Pipe:
     def _say(self, **event: Any) -> None:
         self._out.write(json.dumps(event) + "\n")
         self._out.flush()
+
+
+def _refuse_unknown(wanted: Mapping[str, float], adapters: Adapters) -> None:
+    """Raise `InputError` for adapters that are not there, with what a program can write instead."""
+    try:
+        adapters.of(wanted)
+    except InputError as error:
+        fix = json.dumps({"lora": {adapters.names[0]: 1.0}})
+        raise InputError(*(replace(problem, fix=fix) for problem in error.problems)) from None
 
 
 def _parsed(line: bytes) -> _Line:

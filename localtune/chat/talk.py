@@ -58,7 +58,8 @@ class Talk:
             self.opened.speaker(who)
         if not self.opened.template:
             self.tell("no chat template: each text is continued as it is, and nothing is remembered")
-        for line in self.opened.adapters.lines() if self.opened.adapters else ():
+        adapters = self.opened.adapters
+        for line in (*adapters.notes, *adapters.lines()) if adapters else ():
             self.tell(safe(line))
         self.reset()
 

@@ -4,6 +4,7 @@ Answers are on stdout, everything else on stderr.
 """
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -18,9 +19,17 @@ from localtune.chat.opening import Chat, find, open_folder, open_gguf, open_run
 from localtune.chat.pipe import Pipe
 from localtune.chat.talk import Talk, base_and_tuned
 from localtune.cli.answers import show_answers
-from localtune.errors import InputError, Problem
+from localtune.errors import InputError, Problem, safe
 from localtune.job import read_job
 from localtune.runs.folder import Run
+
+
+def _finite(context: click.Context, option: click.Parameter, value: float) -> float:
+    """What a range lets through: nan, and inf where it has no end."""
+    if not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no number to draw with")
+    return value
+
 
 HELP = "/help lists what can be typed, /exit or Ctrl+D ends, Ctrl+C ends an answer"
 
@@ -32,9 +41,19 @@ HELP = "/help lists what can be typed, /exit or Ctrl+D ends, Ctrl+C ends an answ
 @click.option("--compare", is_flag=True, help="The base model's answer beside the tuned one's.")
 @click.option("--system", help="Text of a system turn before everything else.")
 @click.option(
-    "--temp", "temperature", type=click.FloatRange(0), default=Wishes.temperature, help="0 = greedy (default)."
+    *("--temp", "temperature"),
+    type=click.FloatRange(0),
+    callback=_finite,
+    default=Wishes.temperature,
+    help="0 = greedy (default).",
 )
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), default=Wishes.top_p, help="Nucleus; 1 = off.")
+@click.option(
+    "--top-p",
+    type=click.FloatRange(0, 1, min_open=True),
+    callback=_finite,
+    default=Wishes.top_p,
+    help="Nucleus; 1 = off.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=Wishes.seed, help="Of what is drawn; default 0.")
 @click.option("--max-tokens", type=click.IntRange(1), default=Wishes.max_tokens, show_default=True, help="Per answer.")
 @click.option("--json", "as_json", is_flag=True, help="Speak JSON lines over stdin and stdout, for another program.")
@@ -56,6 +75,8 @@ def chat(
         raise InputError(Problem("chat.json", what, fix="leave out -p, --compare and --system"))
     with _quiet_stdout() if as_json else contextlib.nullcontext(sys.stdout) as out, _opened(name, loras) as opened:
         if as_json:
+            for note in opened.adapters.notes if opened.adapters else ():
+                _tell(safe(note))
             lines = os.fdopen(os.dup(sys.stdin.fileno()), "rb")  # sys.stdin, still read at exit, would abort Python
             Pipe(lines, out).serve(opened)
             return

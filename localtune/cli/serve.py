@@ -50,6 +50,8 @@ def _introduce(service: Service, *, made: bool) -> None:
     _tell(f"serving {safe(service.model)} at {service.url}, to this machine only; Ctrl+C ends it")
     if made:
         _tell(f"key: {service.key}")
+    for note in service.notes:
+        _tell(safe(note))
     for i, adapter in enumerate(service.adapters):
         _tell(f"adapter {i}: {safe(adapter)}" + (", on unless a request says otherwise" if i == 0 else ""))
     if not service.template:

@@ -20,6 +20,7 @@ from localtune.adapter import Lora, Update, base_of, read_peft_config, read_upda
 from localtune.batch import Floats
 from localtune.errors import InputError, Problem
 from localtune.export.families import convert
+from localtune.export.fingerprint import base_key
 from localtune.export.gguf_file import PROOF, PROOF_ROOM
 from localtune.export.identity import Identity
 from localtune.export.placed import Placed
@@ -49,7 +50,7 @@ def write_adapter(
 ) -> Written:
     """Write the PEFT adapter in the folder `adapter`, trained on `model`, as the GGUF `path`, whole or not at all.
 
-    The file has room for a proof, as a model's has (see `gguf_file`).
+    The file says its base (see `fingerprint`) and has room for a proof, as a model's has (see `gguf_file`).
     Raises `InputError` for an adapter of another kind (adapter.unsupported), a damaged one (adapter.unreadable,
     .not-finite), one of another base (adapter.base), values beyond F16 (adapter.overflow), and for a base that has no
     GGUF (gguf.*); `OSError` as the system says it.
@@ -62,7 +63,8 @@ def write_adapter(
     _refuse_misfits(updates, weights, targets, lora, adapter)
     alpha = float(np.float32(lora.scale * lora.rank))
     keys = {"general.type": "adapter", "adapter.type": "lora", **identity.metadata(), "adapter.lora.alpha": alpha,
-            "general.quantization_version": gguf.GGML_QUANT_VERSION, PROOF: " " * PROOF_ROOM}  # fmt: skip
+            "general.quantization_version": gguf.GGML_QUANT_VERSION, PROOF: " " * PROOF_ROOM,
+            **base_key(model, conversion)}  # fmt: skip
     tensors = [
         (name, _of_type(values, encoding, name))
         for module, update in updates.items()

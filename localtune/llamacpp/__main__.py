@@ -1,10 +1,16 @@
 """The child: llama.cpp's server, loaded as the first line of stdin orders, ending with stdin.
 
-That line is a JSON object: path, key, and what `order.Order` says. It answers with one line:
-{"address": "127.0.0.1:PORT"}, or {"missing": why}. A file that does not load ends it with exit code 1, and stderr says
-why in llama.cpp's words.
+That line is a JSON object: path, key, the seconds that loading may take, and what `ServerOptions` says. It answers with
+one line: {"address": "127.0.0.1:PORT"}, or {"missing": why}. A file that does not load ends it with exit code 1, and
+stderr says why in llama.cpp's words, or begins a line with `faulthandler`'s "Timeout".
+
+While it loads, llama.cpp tries the file's chat template, which may never end, and Python stands still. Stdin's end is
+therefore a signal, for which the C library ends the process (Linux, macOS); on Windows an orphan ends at the latest
+with the time for loading.
 """
 
+import ctypes
+import faulthandler
 import importlib
 import json
 import os
@@ -21,13 +27,15 @@ def main() -> None:
     order = json.loads(sys.stdin.readline())
     answer = os.dup(1)
     os.dup2(2, 1)  # whatever C code prints goes to the log
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _end_with_parent()
     try:
         llama = importlib.import_module("xllamacpp")
     except ImportError as error:
         _say(answer, {"missing": str(error)})
         return
+    faulthandler.dump_traceback_later(order["seconds"], exit=True)
     server = llama.Server(_parameters(llama, order))
+    faulthandler.cancel_dump_traceback_later()
     _say(answer, {"address": server.listening_address.rpartition("/")[2]})
     threading.Event().wait()
 
@@ -37,6 +45,20 @@ def _say(answer: int, said: Mapping[str, str]) -> None:
 
 
 def _end_with_parent() -> None:
+    """End with stdin from now on, at once."""
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    libc.signal(signal.SIGIO, ctypes.cast(libc._exit, ctypes.c_void_p))
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _end_with_stdin() -> None:
     while os.read(0, 1):  # sys.stdin's lock, held at exit by a waiting thread, would abort the interpreter
         pass
     os._exit(0)  # generation may be under way, and nothing here is worth waiting for

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem, RunFailed
-from localtune.llamacpp.order import Order
+from localtune.llamacpp.options import ServerOptions
 
 _ERROR = re.compile(r"^[\d.]+ E +(?:[a-z]+ +)?\w+: (?:error loading model: )?(?P<said>.*)$")
 _SAYS_NOTHING = re.compile(
@@ -25,20 +25,25 @@ PATIENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 SILENCE = 600.0
 """Seconds without a byte after which llama.cpp hangs. The slowest honest work between two bytes is 2,048 tokens read in
 four passes over the weights: at most 150 s each, also where they come from a disk."""
+LOADING, SLOW = 120.0, 10e6
+"""Seconds for loading any file, in which a driver may compile what a new card needs; and bytes that are read in each
+further one. llama.cpp tries the chat template then, which may never end."""
+_LATE = {"/apply-template": "its chat template, which may never end, wrote no text"}
+_PARTS = re.compile(r"-of-(\d{5})\.gguf$")
 
 
 class Child:
     """One process that serves one file."""
 
     def __init__(
-        self, path: Path, order: Order, check: Callable[[], None] | None = None, *, key: str | None = None
+        self, path: Path, options: ServerOptions, check: Callable[[], None] | None = None, *, key: str | None = None
     ) -> None:
         """Start it and wait until it serves. Raises `InputError` for a file it does not load, `MachineError`.
 
         `check` is called before every request; what it raises goes to whoever asks. `key` is what clients must know; by
         default a random one that only the two know.
         """
-        self.path, self._adapters, self._key, self._check = path, order.adapters, key or secrets.token_hex(32), check
+        self.path, self._adapters, self._key, self._check = path, options.adapters, key or secrets.token_hex(32), check
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "localtune.llamacpp"],
@@ -48,7 +53,9 @@ class Child:
             env=PATIENT | os.environ,
         )
         try:
-            self.address = self._start({**order.to_json(), "path": str(path), "key": self._key})
+            self.address = self._start(
+                {**options.to_json(), "path": str(path), "key": self._key, "seconds": _patience(path)}
+            )
         except BaseException:
             self.close()
             raise
@@ -58,12 +65,20 @@ class Child:
         """Its process id."""
         return self._process.pid
 
-    def ask(self, method: str, route: str, body: Mapping[str, Any] | None = None, *, more: float = 0.0) -> Any:
-        """The answer to one request, waited for `more` seconds longer than `SILENCE`.
+    def ask(
+        self,
+        method: str,
+        route: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        more: float = 0.0,
+        within: float | None = None,
+    ) -> Any:
+        """The answer to one request, waited for `more` seconds longer than `SILENCE`, or `within` that many.
 
         Raises `InputError` where llama.cpp refuses it, `RunFailed` when it died or hangs.
         """
-        with self._request(method, route, body, SILENCE + more) as response:
+        with self._request(method, route, body, SILENCE + more if within is None else within) as response:
             return json.loads(response.read())
 
     def stream(self, route: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -100,16 +115,13 @@ class Child:
         return RunFailed(Problem("llamacpp.died", what, self.path.name, self._last_words()))
 
     def close(self) -> None:
-        """End it."""
+        """End it, whatever it computes; there is nothing in it to save."""
+        self._process.kill()  # before anything that a second Ctrl+C could break off
+        self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
                 assert pipe is not None
                 pipe.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
         self._log.close()
 
     def _start(self, order: Mapping[str, Any]) -> str:
@@ -130,8 +142,12 @@ class Child:
         raise self._unloadable()
 
     def _unloadable(self) -> InputError:
-        said = self._reasons() or self._last_words()
         log = "\n".join(self._lines())
+        if "\nTimeout (" in f"\n{log}":
+            what = f"llama.cpp did not load this file within {_patience(self.path):,.0f} s"
+            fix = "the chat template in it may never end: take a GGUF of this model from another source"
+            return InputError(Problem("gguf.endless", what, str(self.path), fix=fix))
+        said = self._reasons() or self._last_words()
         adapter = next((path for path in self._adapters if f"load lora adapter '{path}'" in log), None)
         if adapter is None:
             return InputError(Problem("gguf.unloadable", "llama.cpp does not load this file", str(self.path), said))
@@ -154,7 +170,7 @@ class Child:
                 raise self._refused(json.loads(response.read())["error"])
             yield response
         except TimeoutError:
-            raise self.lost(f"not a byte in {silence:,.0f} s") from None
+            raise self.lost(f"{_LATE.get(route, 'not a byte')} in {silence:,.0f} s") from None
         except (OSError, http.client.HTTPException, json.JSONDecodeError) as error:
             raise self.lost(str(error)) from None
         finally:
@@ -178,3 +194,11 @@ class Child:
         """The log of a process that has ended."""
         self._log.seek(0)
         return [line for line in self._log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+
+
+def _patience(path: Path) -> float:
+    """Seconds that loading may take."""
+    with contextlib.suppress(OSError):
+        parts = _PARTS.search(path.name)
+        return LOADING + path.stat().st_size * (int(parts[1]) if parts else 1) / SLOW
+    return LOADING

@@ -17,7 +17,7 @@ import numpy as np
 
 from localtune.batch import Floats, Ints
 from localtune.llamacpp.child import Child
-from localtune.llamacpp.order import Order
+from localtune.llamacpp.options import ServerOptions
 
 Messages = Sequence[Mapping[str, Any]]
 """Each with role and content."""
@@ -27,6 +27,8 @@ MOST = 100.0
 """Scale of an adapter. Far above it numbers overflow, and llama.cpp's cache holds on to what is no number."""
 SLOWEST = 60.0
 """Seconds for a token that is drawn, where the weights are read from a slow disk each time."""
+RENDERING = 10.0
+"""Seconds for the text of a conversation, after which its template never ends; honest ones take milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
         Raises `InputError` for a file that llama.cpp does not load, `MachineError` without xllamacpp.
         """
         self._scales = self._computed_with = [1.0] * len(adapters)
-        self._child = Child(path, Order(context, threads, exact, adapters, self._scales), check)
+        self._child = Child(path, ServerOptions(context, threads, exact, adapters, self._scales), check)
         try:
             self._meta = self._child.ask("GET", "/v1/models")["data"][0]["meta"]
         except BaseException:
@@ -105,9 +107,11 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
     def template(self, messages: Messages) -> str:
         """The text the chat endpoint makes of `messages`, ready for an answer; without BOS where the ids get one.
 
-        A file without a template is rendered with llama.cpp's own default, ChatML.
+        A file without a template is rendered with llama.cpp's own default, ChatML. Raises `RunFailed` also for a
+        template that takes longer than `RENDERING`.
         """
-        return str(self._child.ask("POST", "/apply-template", {"messages": list(messages)})["prompt"])
+        body = {"messages": list(messages)}
+        return str(self._child.ask("POST", "/apply-template", body, within=RENDERING)["prompt"])
 
     def template_ids(self, messages: Messages) -> list[int]:
         """What the chat endpoint feeds the model for `messages`."""
@@ -141,6 +145,7 @@ class LlamaServer(AbstractContextManager["LlamaServer"]):
         self, messages: Messages, *, temperature: float = 0.0, top_p: float = 1.0, seed: int = 0, tokens: int = 512
     ) -> Generator[str, None, Ended]:
         """The answer to `messages` under the file's own template, as it comes; closing the iterator stops it."""
+        self.template(messages)  # of one that never ends nothing would be heard for as long as of a long prompt
         body = self._sampling(temperature, top_p, seed) | {"max_tokens": tokens, "reasoning_format": "none"}
         ended = None
         for event in self._child.stream("/v1/chat/completions", body | {"messages": list(messages)}):

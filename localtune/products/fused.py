@@ -1,5 +1,6 @@
 """The adapter of a run in the base's own weights: a complete model folder, compared with what was trained."""
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -10,6 +11,7 @@ from localtune.adapter import WEIGHTS_FILE, Full
 from localtune.errors import InputError, Problem
 from localtune.events import Event, Phase, Product, Warn
 from localtune.events import Proof as Proved
+from localtune.fitting import other_revision, refuse_other_base
 from localtune.fuse import Fused, fuse
 from localtune.job import Job, changes_since, unfinished
 from localtune.model import ModelFiles, TensorInfo, resolve
@@ -147,13 +149,21 @@ def _make_room(job: Job, target: Path) -> Iterator[Event]:
         yield Warn("fuse.changed", f"{target.name} {error.problems[0].what}: it is kept as {aside.name}")
 
 
-def fused_adapter(adapter: Path, model: ModelFiles, folder: Path) -> Generator[Event, None, Path]:
+def fused_adapter(
+    adapter: Path, model: ModelFiles, folder: Path, *, force: bool = False
+) -> Generator[Event, None, Path]:
     """Any PEFT adapter in the weights of `model`; nothing is known of what it said when it was trained.
 
-    Raises `InputError` when the two do not belong together or `folder` is there already.
+    Raises `InputError` when the two do not belong together or `folder` is there already. With `force` the adapter may
+    name another base.
     """
+    if not force:
+        refuse_other_base(adapter, model)
     if folder.exists():
         raise _exists(folder, "is there already")
+    if trained := other_revision(adapter, model):
+        text = f"{adapter.name} was trained on revision {trained} of its base; this is {model.revision}"
+        yield Warn("fuse.revision", f"{text}: right where its weights are the same")
     began = time.monotonic()
     yield Phase("fusing", f"{adapter.name} into {model.name}")
     with writing(folder.parent), new_folder(folder) as temporary:
@@ -208,7 +218,7 @@ def _can_be_fused(job: Job) -> None:
         fix = f"localtune export {job.run.name} --gguf Q8_0"
         what = "every weight was trained: there is no adapter to fuse, the product is whole"
         raise InputError(Problem("fuse.full", what, str(job.run.model), fix=fix))
-    original = f"localtune fuse {job.run.adapter} -m ORIGINAL_16_BIT_MODEL -o FUSED"
+    original = f"localtune fuse {shlex.quote(str(job.run.adapter))} -m ORIGINAL_16_BIT_MODEL -o FUSED --force"
     refuse_quantized(job.model, f"localtune chat {job.run.name}   or   {original}")
     if not is_complete(job.run.adapter, verify=True):
         raise unfinished(job.run)
@@ -235,7 +245,9 @@ def _refuse_foreign(target: Path, run: str) -> None:
 
 
 def _exists(target: Path, what: str) -> InputError:
-    return InputError(Problem("fuse.exists", what, str(target), fix=f"move it away, or  -o {target}-2"))
+    return InputError(
+        Problem("fuse.exists", what, str(target), fix=f"move it away, or  -o {shlex.quote(f'{target}-2')}")
+    )
 
 
 def _adapter(job: Job) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -411,3 +412,36 @@ def test_a_model_folder_is_exported_and_compared_at_built_in_passages(command: C
     assert proof["passed"] is True
     assert [check["name"] for check in proof["checks"]] == ["tokens", "template", "stop", "file", "tensors"]
     assert len(list(tmp_path.glob("*.gguf"))) == 1
+
+
+def test_a_users_card_and_modelfile_stay_and_ollama_gets_the_file_that_was_made(tmp_path: Path) -> None:
+    out, programs = tmp_path / "out", tmp_path / "programs"
+    out.mkdir()
+    programs.mkdir()
+    (out / "README.md").write_text("# Notes: trained with localtune\n", encoding="utf-8")
+    (out / "Modelfile").write_text("FROM ./somebody-elses.gguf\n", encoding="utf-8")
+    fake = programs / "ollama"
+    fake.write_text(
+        f"#!{sys.executable}\nimport sys\nprint(sys.argv[2], open(sys.argv[4]).readline())\n", encoding="utf-8"
+    )
+    fake.chmod(0o755)
+    command = Command(tmp_path / "runs", (("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}"),))
+    done = command("export", MODEL, "--gguf", "F16", "--no-proof", "--to", "ollama", "--name", "mine", "-o", out)
+    assert done.code == 0, done.err
+    (made,) = out.glob("*.gguf")
+    assert f"mine FROM ./{made.name}" in done.err
+    assert "Modelfile is there already" in done.err
+    assert "not verified" in done.err
+    assert (out / "README.md").read_text(encoding="utf-8") == "# Notes: trained with localtune\n"
+    assert (out / "Modelfile").read_text(encoding="utf-8") == "FROM ./somebody-elses.gguf\n"
+    assert json.loads(read_gguf(made).metadata["localtune.proof"]) == {"passed": None}
+    refused = command("export", MODEL, "--to", "ollama", "--name", "not a name", "-o", out)
+    assert (refused.code, "ollama.name" in refused.err) == (2, True)
+
+
+def test_the_file_of_another_run_is_not_replaced(run: Run, command: Command, tmp_path: Path) -> None:
+    assert command("export", run.name, "--gguf", "F16", "--no-proof", "-o", tmp_path).code == 0
+    other = _copy(run, "another")
+    refused = command("export", other.name, "--gguf", "F16", "--no-proof", "-o", tmp_path)
+    assert refused.code == 2
+    assert f"made of {run.name}" in refused.err

@@ -60,7 +60,7 @@ def _full(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
     monkeypatch.setattr(module, name, refuse)
 
 
-@pytest.mark.parametrize(("module", "name"), [(fusing, "fuse"), (fusing, "_describe"), (gguf, "_record")])
+@pytest.mark.parametrize(("module", "name"), [(fusing, "fuse"), (fusing, "_describe"), (gguf, "enter")])
 def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_under_a_final_name(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:
@@ -98,4 +98,4 @@ def test_a_request_to_stop_is_heard_in_the_middle_of_a_proof(run: Run, tmp_path:
     with pytest.raises(StopRequested):
         returned(gguf.export_run(read_job(copy), ["Q8_0"], heed=_after(calls)))
     assert not list(tmp_path.rglob("*.partial"))
-    assert not list(copy.export.glob("*.gguf"))
+    assert not list(copy.export.glob("*-Q8_0.gguf"))

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 
 from localtune.errors import InputError, MachineError, RunFailed
 from localtune.llamacpp import Ended, LlamaServer
+from localtune.llamacpp.child import _patience
 from tests.command import wait_until
 from tests.material import material
 from tests.unit.chat.tiny_gguf import CHATML, END, EOS, TOKENS, write_gguf
@@ -360,6 +361,77 @@ def test_the_child_ends_with_its_parent_however_that_ends(tmp_path: Path, number
         assert psutil.pid_exists(int(pid))
         owner.send_signal(number)
     wait_until(lambda: not psutil.pid_exists(int(pid)) or psutil.Process(int(pid)).status() == "zombie", 10)
+
+
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+
+
+def _children(owner: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The process that the owner started, once llama.cpp loads in it."""
+    loading: list[psutil.Process] = []
+
+    def loads() -> bool:
+        found = psutil.Process(owner.pid).children()
+        loading[:] = [child for child in found if any("xllamacpp" in file.path for file in child.memory_maps())]
+        return bool(loading) and loading[0].cpu_times().user > 1  # importing takes a quarter of that
+
+    wait_until(loads, 60)
+    return loading
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the maps of another process")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_so_it_does_while_a_template_that_never_ends_keeps_python_from_running(tmp_path: Path, number: int) -> None:
+    path = write_gguf(tmp_path / "endless.gguf", template=ENDLESS)
+    command = [sys.executable, "-c", OWNER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as owner:
+        (child,) = _children(owner)
+        owner.send_signal(number)
+        owner.wait(10)
+    wait_until(lambda: not child.is_running() or child.status() == "zombie", 10)
+
+
+def test_a_template_that_never_ends_is_one_line_where_the_file_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localtune.llamacpp.child.LOADING", 2.0)
+    with pytest.raises(InputError, match=r"gguf\.endless.*did not load this file within 2 s") as caught:
+        LlamaServer(write_gguf(tmp_path / "endless.gguf", template=ENDLESS), threads=1)
+    assert "template" in caught.value.problems[0].fix
+
+
+def test_and_where_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("localtune.llamacpp.server.RENDERING", 2.0)
+    path = write_gguf(tmp_path / "late.gguf", template=f"{{% if messages[-1].content == 'x' %}}{ENDLESS}{{% endif %}}a")
+    with LlamaServer(path, threads=1) as server:
+        child = psutil.Process(server._child.pid)
+        assert "".join(server.chat(HELLO, tokens=3))
+        with pytest.raises(RunFailed, match="its chat template, which may never end, wrote no text in 2 s"):
+            list(server.chat([{"role": "user", "content": "x"}]))
+    assert not child.is_running()
+
+
+def test_a_large_file_or_one_in_parts_may_take_its_time(tmp_path: Path) -> None:
+    for name, size, seconds in (("a.gguf", 0, 120), ("b.gguf", 10**9, 220), ("c-00001-of-00003.gguf", 10**9, 420)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+        assert _patience(tmp_path / name) == seconds
+    assert _patience(tmp_path / "none.gguf") == 120
+
+
+def test_a_second_interrupt_leaves_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = LlamaServer(write_gguf(tmp_path / "tiny.gguf"), threads=1)
+    child = psutil.Process(server._child.pid)
+
+    def interrupted(timeout: float | None = None) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server._child._process, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            server.close()
+    server.close()
+    assert not child.is_running()
 
 
 def test_only_this_machine_and_who_knows_the_key_can_ask(server: LlamaServer) -> None:

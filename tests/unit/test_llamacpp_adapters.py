@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from localtune.errors import InputError
-from localtune.llamacpp import Child, LlamaServer, Order
+from localtune.llamacpp import Child, LlamaServer, ServerOptions
 from tests.unit.chat.tiny_gguf import write_gguf, write_lora
 
 pytest.importorskip("xllamacpp")
@@ -56,7 +56,7 @@ def test_nor_where_the_beginning_of_a_prompt_was_kept(server: LlamaServer, files
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_a_request_that_names_no_adapter_is_right_only_without_the_cache(files: list[Path], cache: bool) -> None:
-    order = Order(threads=1, adapters=files[1:], scales=[1.0], cache=cache)
+    order = ServerOptions(threads=1, adapters=files[1:], scales=[1.0], cache=cache)
     child = Child(files[0], order)
     try:
         asked = {"messages": HELLO, "max_tokens": 12, "temperature": 0}

@@ -92,13 +92,13 @@ def targets(name: str = "") -> tuple[Choice, ...]:
     """Where files can go, each with the reason where not."""
     home = Path.home()
     pointer = home / ".lmstudio-home-pointer"
-    studio = "" if pointer.is_file() or (home / ".lmstudio").is_dir() else "it was never started here"
-    ollama = "" if shutil.which("ollama") else "there is no ollama on PATH"
+    studio = "" if pointer.is_file() or (home / ".lmstudio").is_dir() else "never started here"
+    ollama = "" if shutil.which("ollama") else "no ollama on PATH"
     hub = "" if _signed_in(home) else "not signed in: hf auth login"
     return (
         Choice(OLLAMA, "Ollama", note="as a model of that name", why_not=ollama),
         Choice(LM_STUDIO, "LM Studio", note="into its folder of models", why_not=studio),
-        Choice(HUB, "HF Hub", note="a private repository; asks for its name", why_not=hub),
+        Choice(HUB, "HF Hub", note="private; asks for its name", why_not=hub),
     )
 
 
@@ -145,11 +145,11 @@ def _formats(run: Run, plan: dict[str, Any], files: Sequence[Path], *, full: boo
     made = [
         Choice(key, key, _size(key, files, planned, parameters), _note(key, files)) for key in BITS
     ]  # fmt: skip
-    there = readable(folder_size(run.fused)) if run.fused.is_dir() else f"about {readable(2 * parameters)}"
+    there = readable(folder_size(run.fused)) if run.fused.is_dir() else f"~{readable(2 * parameters)}"
     one = "every weight was trained: the run's own folder model is it" if full else ""
     made.append(Choice("fused", "fused", there, _there(run.fused.is_dir(), "fused"), one))
     none = "every weight was trained: there is no adapter" if full else ""
-    made.append(Choice("adapter", "adapter", f"about {readable(2 * trainable)}", NOTES["adapter"], none))
+    made.append(Choice("adapter", "adapter", f"~{readable(2 * trainable)}", NOTES["adapter"], none))
     return tuple(made)
 
 
@@ -158,7 +158,7 @@ def _size(key: str, files: Sequence[Path], planned: dict[str, Any], parameters: 
         if path.stem.endswith(f"-{key}"):
             return readable(path.stat().st_size)
     size = _number(planned.get(key, {}), "size") or round(parameters * BITS[key] / 8)
-    return f"about {readable(size)}" if size else ""
+    return f"~{readable(size)}" if size else ""
 
 
 def _note(key: str, files: Sequence[Path]) -> str:

@@ -14,6 +14,7 @@ from localtune.data.conversations import Message
 from localtune.errors import InputError
 from tests.unit.chat.tiny_gguf import write_gguf, write_lora
 
+BASE = Path("base.gguf")
 HI = [Message("user", "hello b")]
 
 
@@ -68,7 +69,7 @@ def test_the_list_says_how_much_each_counts() -> None:
 
 def refused(*paths: Path) -> str:
     with pytest.raises(InputError) as caught:
-        read_adapters([str(path) for path in paths])
+        read_adapters([str(path) for path in paths], BASE)
     assert caught.value.problems[0].fix
     return str(caught.value)
 
@@ -90,7 +91,24 @@ def test_what_is_no_adapter_is_refused_with_the_way_out(tmp_path: Path) -> None:
     assert "of a kind" in refused(write_lora(tmp_path / "x.gguf", kind="x"))
     assert "two adapters are called good" in refused(good, twin)
     assert "no such adapter file" in refused(Path("~nobody-of-that-name/a.gguf"))
-    assert read_adapters([]) is None
+    assert read_adapters([], BASE) is None
+
+
+def test_an_adapter_of_another_model_is_refused_where_both_files_say_so(tmp_path: Path) -> None:
+    base = write_gguf(tmp_path / "base.gguf", base="a")
+    right, wrong = (write_lora(tmp_path / f"of {name}.gguf", base=name) for name in "ab")
+    silent, unsaid = write_lora(tmp_path / "silent.gguf"), write_gguf(tmp_path / "unsaid.gguf")
+    found = read_adapters([str(right)], base)
+    assert found is not None
+    assert found.notes == ()
+    with pytest.raises(InputError, match=r"of b\.gguf.*was trained on another model than base\.gguf") as caught:
+        open_gguf(base, [str(right), str(wrong)])
+    assert caught.value.problems[0].fix == "name a GGUF of model b"
+    for model, adapter in ((base, silent), (unsaid, right), (unsaid, silent)):
+        found = read_adapters([str(adapter)], model)
+        assert found is not None
+        (note,) = found.notes
+        assert f"whether {adapter.name} was trained on {model.name}" in note
 
 
 def test_tuned_base_and_wishes_each_have_their_scales(tmp_path: Path) -> None:

@@ -16,9 +16,16 @@ CHATML = (
 )
 
 
-def write_gguf(path: Path, *, template: str | None = CHATML, context: int = 512, hidden: int = 64) -> Path:
-    """A Llama of one layer with a SentencePiece vocabulary; it seldom ends an answer by itself."""
+def write_gguf(
+    path: Path, *, template: str | None = CHATML, context: int = 512, hidden: int = 64, base: str | None = None
+) -> Path:
+    """A Llama of one layer with a SentencePiece vocabulary; it seldom ends an answer by itself.
+
+    `base` is what it says of what it was made of, as an adapter may.
+    """
     writer = gguf.GGUFWriter(path, "llama")
+    if base is not None:
+        writer.add_string("localtune.base.sha256", base)
     writer.add_context_length(context)
     writer.add_embedding_length(hidden)
     writer.add_block_count(1)
@@ -39,9 +46,12 @@ def write_gguf(path: Path, *, template: str | None = CHATML, context: int = 512,
     return path
 
 
-def write_lora(path: Path, seed: int = 1, *, hidden: int = 64, kind: str = "lora", alpha: float = 64.0) -> Path:
+def write_lora(
+    path: Path, seed: int = 1, *, hidden: int = 64, kind: str = "lora", alpha: float = 64.0, base: str | None = None
+) -> Path:
     """A LoRA of rank 2 on the layer's values, so strong that greedy answers differ."""
     keys: dict[str, str | float] = {"general.type": "adapter", "adapter.type": kind, "adapter.lora.alpha": alpha}
+    keys |= {} if base is None else {"localtune.base.sha256": base, "general.base_model.0.name": f"model {base}"}
     writer, generator = gguf.GGUFWriter(path, "llama"), np.random.default_rng(seed)
     for key, value in keys.items():
         writer.add_string(key, value) if isinstance(value, str) else writer.add_float32(key, value)

@@ -24,6 +24,11 @@ class Served:
     def __exit__(self, *_: object) -> None:
         self._server.close()
 
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self._server.context
+
     def ids(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text; with `special` BOS is added as the file says, control tokens are read either way."""
         return self._server.tokenize(text, special=special, parse=True)

@@ -142,19 +142,16 @@ def made(folder: Path, name: str) -> Path:
 
 
 STRANGE: tuple[tuple[str, dict[str, Any], str, str], ...] = (
-    ("mixtral", {"sliding_window": 128}, "gguf.sliding-window", "sliding_window 128"),
     ("mixtral", {"hidden_act": "gelu"}, "gguf.activation", "gelu"),
     ("mixtral", {"num_experts_per_tok": 9}, "gguf.config", "num_experts_per_tok 9"),
     ("smollm3", {"no_rope_layers": [1, 1, 1, 1]}, "gguf.rope", "no_rope_layers"),
     ("smollm3", {"no_rope_layers": None, "no_rope_layer_interval": 2}, "gguf.rope", "no_rope_layers"),
     ("smollm3", {"attention_bias": True}, "gguf.config", "attention_bias"),
     ("smollm3", {"mlp_bias": True}, "gguf.config", "mlp_bias"),
-    ("qwen2", {"use_sliding_window": True, "sliding_window": 64, "layer_types": None}, "gguf.sliding-window", "64"),
     ("qwen3", {"attention_bias": True}, "gguf.config", "attention_bias"),
     ("qwen3-moe", {"norm_topk_prob": False}, "gguf.config", "norm_topk_prob"),
     ("qwen3-moe", {"mlp_only_layers": [1]}, "gguf.config", "mlp_only_layers is [1]"),
     ("qwen3-moe", {"decoder_sparse_step": 2}, "gguf.config", "decoder_sparse_step is 2"),
-    ("phi-3", {"sliding_window": 64}, "gguf.sliding-window", "sliding_window 64"),
     ("phi-3", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "gguf.rope", "yarn"),
     ("phi-3", {"rope_parameters": {"partial_rotary_factor": 0.01}}, "gguf.rope", "partial_rotary_factor 0.01"),
     ("phi-3, longrope within", {"rope_parameters": {"rope_type": "longrope"}}, "gguf.rope", "longrope with"),
@@ -275,19 +272,6 @@ def test_rotary_buffers_and_a_head_beside_a_tied_one_are_skipped(folder: Path) -
     assert len(names) == len(set(names)) == 2 * 9 + 2
 
 
-def test_a_window_shorter_than_the_context_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "m"
-    llama(folder, 300, eos=2, mistral=True, sliding_window=None)
-    assert convert(resolve(str(folder), folder, offline=True)).architecture == "llama"
-    assert "sliding_window 128" in refused(folder, sliding_window=128)["gguf.sliding-window"]
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"sliding_window": 256}))
-    assert convert(resolve(str(folder), folder, offline=True))
-    silent = {key: value for key, value in json.loads(path.read_text()).items() if key != "sliding_window"}
-    path.write_text(json.dumps(silent))
-    assert "4096" in refused(folder, max_position_embeddings=8192)["gguf.sliding-window"]
-
-
 @pytest.mark.parametrize("value", [None, "x", "1e-5", 0, 0.0, 1e300, -1e-5, float("nan"), float("inf"), True, [1e-5]])
 def test_an_epsilon_that_is_none_is_refused_with_its_value(folder: Path, value: Any) -> None:
     assert f"rms_norm_eps is {value!r}" in refused(folder, rms_norm_eps=value)["gguf.config"]
@@ -297,11 +281,3 @@ def test_an_epsilon_that_is_none_is_refused_with_its_value(folder: Path, value: 
 @pytest.mark.parametrize("value", ["false", 1, {}])
 def test_a_flag_that_is_none_is_refused_with_its_value(folder: Path, key: str, value: Any) -> None:
     assert f"{key} is {value!r}" in refused(folder, **{key: value})["gguf.config"]
-
-
-@pytest.mark.parametrize("value", ["128", 0, 12.5, True])
-def test_a_window_that_is_no_number_is_refused(tmp_path: Path, value: Any) -> None:
-    folder = tmp_path / "m"
-    llama(folder, 300, eos=2, mistral=True, sliding_window=None)
-    found = refused(folder, sliding_window=value, use_sliding_window=False)
-    assert f"sliding_window is {value!r}" in found["gguf.config"]

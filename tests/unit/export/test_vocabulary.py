@@ -1,4 +1,4 @@
-"""Vocabularies: ids in llama.cpp are the tokenizer's, generation stops where the model stops, chats read alike."""
+"""Byte-level vocabularies: ids in llama.cpp are the tokenizer's, and chats read alike."""
 
 import json
 from pathlib import Path
@@ -12,19 +12,15 @@ from localtune.errors import InputError
 from localtune.export import prepare
 from localtune.export.pretokenizers import GPT_4O, QWEN2
 from localtune.export.vocabulary import read_vocabulary
-from localtune.model import ModelFiles
-from tests.material import material
+from tests.unit.export.chats import MESSAGES
 from tests.unit.export.served import Served
 from tests.unit.export.tiny import (
     CHATML,
-    CONTROL,
     TEXTS,
     added,
     byte_level,
     codes,
     exported,
-    hard_texts,
-    llama,
     model_of,
     notes,
     opened,
@@ -32,15 +28,7 @@ from tests.unit.export.tiny import (
     refused,
     save_tokenizer,
     split_by,
-    vectors,
-    write_gguf_of,
 )
-
-MESSAGES = [
-    {"role": "user", "content": "  two blanks <|im_end|> and\n"},
-    {"role": "assistant", "content": "yes"},
-    {"role": "user", "content": "é?"},
-]
 
 
 def test_added_tokens_keep_their_meaning(tmp_path: Path) -> None:
@@ -77,47 +65,12 @@ def test_tokens_that_swallow_blanks_are_refused_in_a_template_and_noted_elsewher
     assert codes(folder) == ["gguf.tokenizer"]
 
 
-def test_generation_stops_at_every_id_of_the_model(tmp_path: Path) -> None:
-    tokenizer = byte_level(split_by(QWEN2), size=400)
-    added(tokenizer, "<|a|>", "<|b|>", "<|c|>", special=True)
-    a, b, c = (tokenizer.get_vocab()[text] for text in ("<|a|>", "<|b|>", "<|c|>"))
-    folder = model_of(tmp_path / "m", tokenizer, eos=[a, 0, b, c])
-    with Served(exported(folder)) as served:
-        assert [served.stop([300], i) for i in (0, 2, a, b, c)] == ["eos"] * 5
-        assert [served.stop([300], i) for i in (1, 300)] == ["limit"] * 2
-    assert any("ends an answer" in note for note in notes(folder))
-
-
-def test_what_a_file_has_no_room_for_is_noted(tmp_path: Path) -> None:
-    tokenizer = byte_level(split_by(QWEN2), size=400)
-    folder = model_of(tmp_path / "m", tokenizer, eos=[301, 302, 303, 304])
-    assert [note for note in notes(folder) if "does not stop at" in note] != []
-    with Served(exported(folder)) as served:
-        assert [served.stop([300], i) for i in (301, 302, 303, 304)] == ["eos", "eos", "eos", "limit"]
-
-
-def test_the_end_of_an_answer_has_room_before_any_other_stop(tmp_path: Path) -> None:
-    tokenizer = byte_level(split_by(QWEN2), size=400)
-    added(tokenizer, "<|turn|>", special=True)
-    end = tokenizer.get_vocab()["<|turn|>"]
-    template = CHATML.replace("<|im_end|>", "<|turn|>")
-    for eos in ([301, 302, 303, 304], [301, 302, 303, 304, end]):
-        folder = model_of(tmp_path / str(len(eos)), tokenizer, eos=eos, chat_template=template)
-        with Served(exported(folder)) as served:
-            assert [served.stop([300], i) for i in (301, end, 302, 303)] == ["eos", "eos", "eos", "limit"]
-
-
-def test_a_model_without_any_stop_is_refused(tmp_path: Path) -> None:
-    tokenizer = byte_level(split_by(QWEN2), size=400)
-    save_tokenizer(tmp_path / "m", tokenizer, eos_token=None, chat_template=None)
-    llama(tmp_path / "m", 400, eos=[])
-    assert codes(tmp_path / "m") == ["gguf.no-stop"]
-
-
 BOS_TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
+
+
 GENERATION = CHATML.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}")
 
 
@@ -239,73 +192,6 @@ def test_the_tokenizer_is_read_once(tmp_path: Path) -> None:
     assert prepare(model, tokenizer, ["F32"]).vocabulary.rows == 400
 
 
-def paired(tmp_path: Path, name: str, rows: int = 0) -> tuple[Path, Tokenizer, ModelFiles]:
-    """A real tokenizer with a tiny random model."""
-    source, folder = material(name), tmp_path / name
-    folder.mkdir()
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / file).write_bytes((source / file).read_bytes())
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    config = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
-    eos = tokenizer.token_to_id(config["eos_token"])
-    assert eos is not None
-    llama(
-        folder, tokenizer.get_vocab_size() + rows, eos=eos,
-        hidden_size=32, num_hidden_layers=1, tie_word_embeddings=True,
-    )  # fmt: skip
-    return folder, tokenizer, opened(folder)[0]
-
-
-@pytest.mark.material
-@pytest.mark.parametrize(("name", "rows"), [("tok-qwen2.5", 271), ("tok-smollm", 0), ("tok-minimind", 0)])
-def test_real_tokenizers_read_hard_texts_alike(tmp_path: Path, name: str, rows: int) -> None:
-    folder, tokenizer, model = paired(tmp_path, name, rows)
-    texts = [*hard_texts(material("gguf-vocab")), *TEXTS, "<think>\n<|im_start|>user\n</think><|endoftext|> x"]
-    if name == "tok-qwen2.5":
-        texts = [tokenizer.normalizer.normalize_str(text) for text in texts]
-    ours = opened(folder)[1]
-    with Served(exported(folder)) as served:
-        assert [t for t in texts if served.ids(t) != tokenizer.encode(t, add_special_tokens=False).ids] == []
-        if ours.template is not None:
-            text = ChatTemplate(ours.template, ours.names).render(MESSAGES, prompt=True).text
-            assert served.ids(served.prompt(MESSAGES), special=True) == ours.encode(text, special=False)
-        assert [served.stop([300], i) for i in model.stop_ids] == ["eos"] * len(model.stop_ids)
-
-
-def from_gguf(name: str) -> Tokenizer:
-    """The byte-level vocabulary of a .gguf, with the steps that its model has."""
-    from gguf import GGUFReader
-
-    fields: Any = GGUFReader(material("gguf-vocab") / f"ggml-vocab-{name}.gguf").fields
-    pieces, merges = (fields[f"tokenizer.ggml.{key}"].contents() for key in ("tokens", "merges"))
-    pairs = [tuple(merge.split(" ")) for merge in merges]
-    tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, pairs))
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = [pre_tokenizers.Digits(individual_digits=True)] if name == "starcoder" else []
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*digits, level])
-    return tokenizer
-
-
-@pytest.mark.material
-@pytest.mark.parametrize("name", ["gpt-2", "starcoder", "qwen2"])
-def test_real_vocabularies_give_the_ids_of_llama_cpps_own_vectors(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "m"
-    if name == "qwen2":
-        folder = paired(tmp_path, "tok-qwen2.5")[0]
-    else:
-        tokenizer = from_gguf(name)
-        save_tokenizer(folder, tokenizer, eos_token="<|endoftext|>", chat_template=None)
-        rows, eos = tokenizer.get_vocab_size(), tokenizer.token_to_id("<|endoftext|>")
-        assert eos is not None
-        llama(folder, rows, eos=eos, hidden_size=32, num_hidden_layers=1)
-    known = vectors(material("gguf-vocab"), name)
-    assert len(known) == 47
-    with Served(exported(folder, "Q8_0"), 512) as served:
-        assert [text for text, ids in known if served.ids(text) != ids] == []
-
-
 def test_texts_that_are_composed_are_known_to_differ(tmp_path: Path) -> None:
     tokenizer = byte_level(split_by(QWEN2), size=400)
     folder = model_of(tmp_path / "m", tokenizer)
@@ -326,15 +212,3 @@ def test_a_text_is_looked_at_between_its_added_tokens(tmp_path: Path) -> None:
     assert vocabulary.pieces.pre == "gpt-4o"
     assert vocabulary.differs("aÉ")
     assert not vocabulary.differs("a<think>É<|im_end|>")
-
-
-@pytest.mark.material
-def test_the_vocabulary_of_stories260k_is_the_references(tmp_path: Path) -> None:
-    folder = material("model-stories260K")
-    _, tokenizer = opened(folder)
-    assert notes(folder) == ()
-    assert set(CONTROL).isdisjoint(tokenizer.names.values())
-    texts = hard_texts(material("gguf-vocab"))
-    with Served(write_gguf_of(folder, tmp_path / "m.gguf", "F32")) as served:
-        assert [t for t in texts if served.ids(t, special=True) != tokenizer.encode(t, special=True)] == []
-        assert [served.stop([1, 403], i) for i in (0, 1, 2, 403)] == ["limit", "eos", "eos", "limit"]

@@ -13,11 +13,11 @@ from textual.widgets import Static
 
 from localtune.memory import readable
 from localtune_tui.asking import Asked, AskError
-from localtune_tui.export_work import Work, earlier
+from localtune_tui.export_work import Line, Work, earlier, painted
 from localtune_tui.exporting import HUB, Exportable, commands, disk_needed, exportable
 from localtune_tui.modals.repository import AskRepository
 from localtune_tui.screens.base import AppScreen
-from localtune_tui.text import plain, shown
+from localtune_tui.text import plain
 from localtune_tui.widgets.checks import Checks
 
 NO_RUN = "No run to export. 1 shows the runs that are there, 2 makes a new one."
@@ -37,7 +37,7 @@ class ExportScreen(AppScreen):
     HELP = (
         "Makes files to chat with. Space ticks a format or a program, ^r makes them. Every file is read back by "
         "llama.cpp and compared with what was trained before it gets its name; the table shows each check. Sizes with "
-        "about are estimates."
+        "~ are estimates."
     )
     DEFAULT_CSS = """
     ExportScreen #choices { height: 12; }
@@ -98,6 +98,10 @@ class ExportScreen(AppScreen):
         self.watch(self.app, "current_run", self._wanted)
         self.set_interval(self.app.refresh_rate, self._tick)
 
+    def on_resize(self) -> None:
+        """Lines wrap elsewhere."""
+        self.call_after_refresh(self.paint)
+
     def on_screen_resume(self) -> None:
         """Files may have come or gone."""
         self.action_look()
@@ -153,9 +157,9 @@ class ExportScreen(AppScreen):
         found = self.found
         lines = self.work.lines if self.work is not None else earlier(found) if found is not None else []
         if self.work is not None and not self.work.over:
-            lines = [*lines, (f"● {self.work.now or 'beginning'} …", "bold")]
-        parts = [Content.styled(shown(text, 600), _style(colour)) for text, colour in lines]
+            lines = [*lines, Line(f"● {self.work.now or 'beginning'} …", "bold")]
         results = self.query_one(Results)
+        parts = [painted(line, results.content_size.width - 1) for line in lines]
         at_end = results.scroll_offset.y >= results.max_scroll_y - 1
         self.query_one("#results", Static).update(Content("\n").join(parts or [Content("nothing was exported yet")]))
         if self.work is not None and at_end:
@@ -284,7 +288,3 @@ class ExportScreen(AppScreen):
             return " && ".join(self.app.cli(*each) for each in self._commands())
         files = self._files()
         return self.app.cli("chat", files[-1]) if action_id == "export.try" and files else ""
-
-
-def _style(colour: str) -> str:
-    return colour if colour in ("", "bold") else f"${colour}"

@@ -60,7 +60,8 @@ class Checks(OptionList):
 
     def _line(self, one: Choice) -> Content:
         mark = "-" if one.why_not else "x" if one.key in self.chosen else " "
-        size = f"{one.size:<14}" if any(each.size for each in self.choices) else ""
+        wide = max(len(each.size) for each in self.choices)
+        size = f"{one.size:<{wide}}  " if wide else ""
         width = max(len(each.label) for each in self.choices)
         text = shown(f"[{mark}] {one.label:<{width}}  {size}{one.why_not or one.note}", 200)
         return Content.styled(text, "dim") if one.why_not else Content(text)

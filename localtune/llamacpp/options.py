@@ -1,4 +1,4 @@
-"""What the child is told to load, and how to serve it."""
+"""What the child is told to load beside a file, and how to serve it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Order:
+class ServerOptions:
     """One file and the adapters beside it."""
 
     context: int = 0

@@ -65,7 +65,8 @@ def _is_named(named: str, model: ModelFiles) -> bool:
     if named == model.name or (Path(named).is_dir() and Path(named).resolve() == model.folder.resolve()):
         return True
     owner, name = _titles(named, hub=not Path(named).is_dir())
-    given = [_titles(model.name, hub=model.revision is not None), _titles(str(model.folder.resolve()), hub=False)]
+    hub = model.revision is not None
+    given = [_titles(model.name, hub=hub)] + ([] if hub else [_titles(str(model.folder.resolve()), hub=False)])
     return not name or any(name == last and not (owner and of and owner != of) for of, last in given)
 
 

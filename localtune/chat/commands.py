@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,7 +156,7 @@ def _rate(talk: Talk, exchange: Exchange, kind: Literal["good", "bad"], answer: 
     talk.told.add(path)
     talk.tell(f"noted as {kind} in {safe(str(path.resolve()))}")
     if kind == "good" and (talk.opened.feedback.parent / "plan.json").is_file():
-        talk.tell(f"localtune eval {safe(talk.opened.name)} --data {safe(str(path))}  tests with it")
+        talk.tell(f"localtune eval {safe(talk.opened.name)} --data {safe(shlex.quote(str(path)))}  tests with it")
 
 
 def _number(

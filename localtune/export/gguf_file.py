@@ -21,6 +21,7 @@ from localtune.batch import Floats
 from localtune.errors import LocaltuneError, MachineError, Problem, ResourceError
 from localtune.export import Exportable, encodings
 from localtune.export.encodings import ENCODINGS as ENCODINGS
+from localtune.export.fingerprint import base_key
 from localtune.export.identity import Identity
 from localtune.export.kernel import kernel
 from localtune.export.placed import Conversion, Placed
@@ -90,6 +91,7 @@ def _open(exportable: Exportable, files: Mapping[str, Path], identity: Identity)
         "general.type": "model",
         **exportable.conversion.metadata,
         **exportable.vocabulary.metadata(),
+        **base_key(exportable.model, exportable.conversion),
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
         PROOF: " " * PROOF_ROOM,
     }

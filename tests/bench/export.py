@@ -124,7 +124,7 @@ def make_adapter(folder: Path, shape: Shape) -> None:
     """Random A and B of every linear module."""
     folder.mkdir()
     modules = [f"model.layers.{i}.{name}" for i in range(shape.layers) for name in shape.linear()]
-    config = peft_config(Lora(RANK, 32.0), modules, "base", None)
+    config = peft_config(Lora(RANK, 32.0), modules, "model", None)
     (folder / CONFIG_FILE).write_text(json.dumps(config), "utf-8")
     infos = []
     for module in modules:

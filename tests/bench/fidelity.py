@@ -72,6 +72,7 @@ def trained(name: str, folder: Path, steps: int) -> Path:
     """The folder of a model of that family; one that is there is kept."""
     if (folder / "config.json").is_file():
         return folder
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(QUICKSTART / "model", folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
     tokenizer = Tokenizer(folder)
     prefix, more = FAMILIES[name]

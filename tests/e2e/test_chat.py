@@ -188,7 +188,7 @@ CASES = {
     "nobody's home": ("~nobody-of-that-name", "there is no such file or folder"),
     "a foreign file": ("notes.gguf", "gguf.foreign"),
     "a truncated file": ("short.gguf", "gguf.truncated"),
-    "an adapter": ("adapter", "merge it into some/base"),
+    "an adapter": ("adapter", "localtune fuse adapter -m some/base -o FUSED"),
     "an adapter's file": ("lora.gguf", "localtune chat BASE.gguf --lora lora.gguf"),
     "a folder of GGUF files": ("files", "localtune chat files/m.gguf"),
     "a folder of nothing": ("empty", "no run is called 'empty', and that folder holds no model"),

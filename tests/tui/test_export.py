@@ -123,7 +123,7 @@ async def test_export_makes_what_is_ticked_and_shows_the_proof_as_a_table(line: 
         await pilot.pause()
         assert line.asked == [("export", NAME, "--gguf", "Q4_K_M,Q8_0", "--json")]
         text = screen_text(pilot.app)
-        for part in ("proof of fused: passed in 6s", "fusion    passed  KL mean 9.2e-06", "loss                base",
+        for part in ("proof of fused: passed in 6s", "fusion    passed  KL mean 9.2e-06", "base 4.2495   tuned 0.0069",
                      "made Q8_0  export/quickstart-2.3M-support-bot-v1.0-Q8_0.gguf  2.5 MB",
                      "one prompt, answered by 4", "adapter  {\"intent\": \"taxi\"", "✓ done: t tries it"):  # fmt: skip
             assert part in text, part

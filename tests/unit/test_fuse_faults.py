@@ -34,7 +34,7 @@ def failure(model: ModelFiles, adapter: Path, folder: Path) -> LocaltuneError:
     """The error of fusing, once it is known to leave nothing and to say what, where and what mends it."""
     beside = set(folder.parent.iterdir()) if folder.parent.is_dir() else set()
     with pytest.raises(LocaltuneError) as caught:
-        list(fused_adapter(adapter, model, folder))
+        list(fused_adapter(adapter, model, folder, force=True))
     assert not folder.exists()
     if folder.parent.is_dir():
         assert set(folder.parent.iterdir()) == beside
@@ -67,7 +67,7 @@ def test_a_disk_that_fills_leaves_nothing_and_is_named(
     assert error.problems[0].code == "disk.full"
     assert written > room
     monkeypatch.setattr(weights_module, "_write", write)
-    list(fused_adapter(tmp_path / "adapter", model, tmp_path / "fused"))
+    list(fused_adapter(tmp_path / "adapter", model, tmp_path / "fused", force=True))
     assert resolve(str(tmp_path / "fused"), Path(), offline=True).parameters == model.parameters
 
 

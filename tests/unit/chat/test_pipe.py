@@ -85,6 +85,20 @@ def test_wishes_reach_the_speaker() -> None:
     assert echoes["tuned"].wishes == [Wishes(0.5, 0.9, 7, 3)]
 
 
+def test_an_adapter_that_is_not_there_is_answered_with_what_a_program_can_write() -> None:
+    out = io.StringIO()
+    lines = [{"id": i, "messages": MESSAGES, "lora": lora} for i, lora in enumerate(({"c": 1}, {"b": 1e30}))]
+    raw = "\n".join(map(json.dumps, lines)).encode()
+    Pipe(io.BytesIO(raw), out).serve(_chat(Adapters((Path("a.gguf"), Path("b.gguf"))))[0])
+    _, unknown, far = (json.loads(line) for line in out.getvalue().splitlines())
+    assert "no adapter is called 'c'" in unknown["text"]
+    assert "cannot count 1e+30 times" in far["text"]
+    for event in (unknown, far):
+        assert event["code"] == "chat.lora"
+        assert '{"lora": {"a": 1.0}}' in event["text"]
+        assert "/lora" not in event["text"]
+
+
 def test_adapters_are_named_and_wished_for_by_name() -> None:
     chat, echoes = _chat(Adapters((Path("a.gguf"), Path("b.gguf"))))
     lines = [

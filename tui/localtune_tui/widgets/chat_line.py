@@ -3,7 +3,11 @@
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.events import Key
 from textual.widgets import Input
+
+SIGNS = ("plus", "minus", "question_mark")
+"""Keys that rate or help while the line is empty, and are typed otherwise."""
 
 
 class ChatLine(Input):
@@ -17,23 +21,23 @@ class ChatLine(Input):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "Send", id="chat.send", tooltip="Ask base and tuned model, or the one there is."),
         Binding("tab", "screen.compare", "Compare", id="chat.compare", tooltip="Base beside tuned, or tuned alone."),
-        Binding("plus", "rate(True)", "Good", id="chat.good", priority=True,
+        Binding("plus", "screen.rate(True)", "Good", id="chat.good",
                 tooltip="Keep the last answer as a good one: a row to test or train with."),
-        Binding("minus", "rate(False)", "Bad", id="chat.bad", priority=True,
+        Binding("minus", "screen.rate(False)", "Bad", id="chat.bad",
                 tooltip="Keep the last answer as a bad one."),
         Binding("pageup", "screen.page(-1)", "Page up", show=False, id="chat.page_up", tooltip="Scroll both panes up."),
         Binding("pagedown", "screen.page(1)", "Page down", show=False, id="chat.page_down",
                 tooltip="Scroll both panes down."),
     ]  # fmt: skip
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Signs rate while the line is empty; else they are typed."""
-        return not self.value if action == "rate" else super().check_action(action, parameters)
-
     def check_consume_key(self, key: str, character: str | None) -> bool:
-        """What is typed; the screen does the rest."""
-        return super().check_consume_key(key, character) and not (key in ("plus", "minus") and not self.value)
+        """What is typed; everything else is for keys."""
+        return super().check_consume_key(key, character) and not self._is_sign(key)
 
-    async def action_rate(self, good: bool) -> None:
-        """Keep the last answer, or not."""
-        await self.run_action(f"screen.rate({good})")
+    def on_key(self, event: Key) -> None:
+        """Let a sign pass to the keys."""
+        if self._is_sign(event.key):
+            event.prevent_default()
+
+    def _is_sign(self, key: str) -> bool:
+        return key in SIGNS and not self.value

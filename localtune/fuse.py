@@ -4,19 +4,16 @@ LoRA (Hu et al. 2021): W + scale * B A. DoRA (Liu et al. 2024): m * (W + scale *
 each row. A quantised base is dequantised first (`model.plain`): W is exactly what was trained on. Computed in float32
 in blocks of rows, on all cores, and rounded once, to the type of the base or one that is asked for; products of
 different libraries differ by float32 rounding. Rounding may lose a small change, and how much is measured. Every other
-tensor of that type, and every file beside the weights, is copied byte for byte. Anonymous memory is some `WORKERS`
-`weights.BLOCK`, some ten `AT_ONCE` a worker, or as many rows where these are longer, and one module's A and B, whatever
-the model.
+tensor of that type, and every file beside the weights, is copied byte for byte. Anonymous memory is a few blocks and
+some ten `AT_ONCE` a thread, or as many rows where these are longer, and one module's A and B, whatever the model.
 """
 
 import json
 import math
-import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -40,6 +37,7 @@ from localtune.model.plain import PlainWeights, plain_weights
 from localtune.model.plain import refuse_quantized as refuse_quantized
 from localtune.model.tensors import INDEX, INDEX_LIMIT, TensorInfo
 from localtune.model.weights import DTYPES, Piece, Weights, decode, encode, write_shard
+from localtune.threads import in_order
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 T = TypeVar("T")
@@ -87,10 +85,9 @@ def fuse(model: ModelFiles, adapter: Path, folder: Path, dtype: Dtype | None = N
     base = plain_weights(model)
     lora, updates, weights = read_adapter(model, base.tensors, adapter)
     tensors = [_of_type(tensor, dtype) for tensor in base.tensors]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        fusion = _Fusion(base, weights, lora.scale, updates, pool)
-        for shard, group in groupby(tensors, lambda tensor: tensor.shard):
-            write_shard(folder / shard, list(group), fusion.content)
+    fusion = _Fusion(base, weights, lora.scale, updates)
+    for shard, group in groupby(tensors, lambda tensor: tensor.shard):
+        write_shard(folder / shard, list(group), fusion.content)
     copy_companions(model.folder, folder)
     describe(model, tensors, folder, dtype)
     size = sum(tensor.size for tensor in tensors)
@@ -179,8 +176,6 @@ def _rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 AT_ONCE = 1 << 16
 """Values that are computed together: the arrays this takes fit a core's cache."""
-WORKERS = os.cpu_count() or 1
-"""Threads that compute blocks; one more writes them, in order."""
 
 
 def _summary(changes: Mapping[str, Change], size: int, seconds: float) -> Fused:
@@ -197,10 +192,8 @@ def _summary(changes: Mapping[str, Change], size: int, seconds: float) -> Fused:
 class _Fusion:
     """The content of the new shards, and how much each module changed."""
 
-    def __init__(
-        self, base: PlainWeights, adapter: Weights, scale: float, updates: Mapping[str, Update], pool: Executor
-    ) -> None:
-        self.base, self.adapter, self.scale, self.updates, self.pool = base, adapter, scale, updates, pool
+    def __init__(self, base: PlainWeights, adapter: Weights, scale: float, updates: Mapping[str, Update]) -> None:
+        self.base, self.adapter, self.scale, self.updates = base, adapter, scale, updates
         self.changes = {module: Change() for module in updates}
 
     def content(self, tensor: TensorInfo) -> Iterator[Piece]:
@@ -211,12 +204,13 @@ class _Fusion:
             yield from self.base.pieces(tensor.name, tensor.dtype)
             return
         weight = AdaptedWeight(self.base, tensor.name, self.adapter, update, self.scale)
-        tasks = (partial(_rounded, weight, tensor, rows) for rows in row_blocks(tensor, stored.BLOCK // 4))
-        for encoded, change in in_order(self.pool, tasks):
-            if update is not None:
-                self.changes[module].include(change)
-                refuse_unless_finite(change, tensor.name)
-            yield encoded
+        blocks = row_blocks(tensor, stored.BLOCK // 4)
+        with closing(in_order(partial(_rounded, weight, tensor), blocks)) as done:
+            for encoded, change in done:
+                if update is not None:
+                    self.changes[module].include(change)
+                    refuse_unless_finite(change, tensor.name)
+                yield encoded
 
 
 class AdaptedWeight:
@@ -258,21 +252,6 @@ def _rounded(weight: AdaptedWeight, tensor: TensorInfo, rows: range) -> tuple[np
             with np.errstate(invalid="ignore"):  # what is not finite shows in the sums
                 change.add(before, fused - before, decode(part, tensor.dtype) - before)
     return encoded, change
-
-
-def in_order(pool: Executor, tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """The results of `tasks`, computed by `pool` a few ahead."""
-    ahead: deque[Future[T]] = deque()
-    try:
-        for task in tasks:
-            ahead.append(pool.submit(task))
-            if len(ahead) > WORKERS + 1:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        for future in ahead:
-            future.cancel()
 
 
 def refuse_unless_finite(change: Change, name: str) -> None:

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -27,7 +27,7 @@ from localtune.adapter import Update
 from localtune.change import Change
 from localtune.errors import InputError, Problem
 from localtune.fitting import read_adapter
-from localtune.fuse import AdaptedWeight, copy_companions, in_order, refuse_unless_finite, row_blocks
+from localtune.fuse import AdaptedWeight, copy_companions, refuse_unless_finite, row_blocks
 from localtune.grids import Grid, grid_of
 from localtune.model import ModelFiles
 from localtune.model.config import CONFIG
@@ -35,6 +35,7 @@ from localtune.model.json_object import read_object
 from localtune.model.plain import PlainWeights, plain_weights
 from localtune.model.tensors import INDEX, INDEX_LIMIT, TensorInfo
 from localtune.model.weights import Piece, Weights, write_shard
+from localtune.threads import in_order
 
 GATE = 0.95
 """Least correlation of the change that is left in a matrix with the one that was intended."""
@@ -62,13 +63,12 @@ def requantise(model: ModelFiles, adapter: Path, folder: Path, storage: str, com
     base = plain_weights(model)
     lora, updates, weights = read_adapter(model, base.tensors, adapter)
     grid = grid_of(model, base.tensors, storage, compute)
-    with ThreadPoolExecutor(fuse.WORKERS) as pool:
-        work = _Work(base, Weights(model), weights, lora.scale, updates, grid, pool, on_grid=storage == "checkpoint")
-        written = []
-        for shard, group in groupby(base.tensors, lambda tensor: tensor.shard):
-            parts = [part for tensor in group for part in work.parts(tensor)]
-            write_shard(folder / shard, parts, work.content)
-            written += parts
+    work = _Work(base, Weights(model), weights, lora.scale, updates, grid, on_grid=storage == "checkpoint")
+    written = []
+    for shard, group in groupby(base.tensors, lambda tensor: tensor.shard):
+        parts = [part for tensor in group for part in work.parts(tensor)]
+        write_shard(folder / shard, parts, work.content)
+        written += parts
     correlations = {module: change.correlation for module, change in work.changes.items()}
     _refuse_lost(model, correlations)
     copy_companions(model.folder, folder)
@@ -81,10 +81,10 @@ class _Work:
 
     def __init__(
         self, base: PlainWeights, raw: Weights, adapter: Weights, scale: float, updates: Mapping[str, Update],
-        grid: Grid, pool: Executor, *, on_grid: bool,
+        grid: Grid, *, on_grid: bool,
     ) -> None:  # fmt: skip
         self.base, self.raw, self.adapter, self.scale, self.updates = base, raw, adapter, scale, updates
-        self.grid, self.pool, self.on_grid = grid, pool, on_grid
+        self.grid, self.on_grid = grid, on_grid
         self.changes = {module: Change() for module in updates}
         self._whole: dict[str, TensorInfo] = {}
         """By the name of its codes, a weight that is quantised here."""
@@ -118,14 +118,15 @@ class _Work:
         weight = AdaptedWeight(self.base, tensor.name, self.adapter, self.updates.get(module), self.scale)
         beside: list[list[npt.NDArray[Any]]] = []
         blocks = row_blocks(tensor, fuse.AT_ONCE, self.grid.multiple(tensor))
-        tasks = (partial(_block, weight, tensor, self.grid, rows, on_grid=self.on_grid) for rows in blocks)
-        for content, change in in_order(self.pool, tasks):
-            refuse_unless_finite(change, tensor.name)
-            codes, *others = content
-            if module in self.changes:
-                self.changes[module].include(change)
-            beside.append(others)
-            yield codes
+        work = partial(_block, weight, tensor, self.grid, on_grid=self.on_grid)
+        with closing(in_order(work, blocks)) as done:
+            for content, change in done:
+                refuse_unless_finite(change, tensor.name)
+                codes, *others = content
+                if module in self.changes:
+                    self.changes[module].include(change)
+                beside.append(others)
+                yield codes
         whole = [np.concatenate(arrays) for arrays in zip(*beside, strict=True)] + self.grid.fixed(tensor)
         self._beside |= {part.name: array for part, array in zip(self.grid.parts(tensor)[1:], whole, strict=True)}
 

@@ -23,6 +23,7 @@ from localtune.data.tokenizer import Tokenizer
 from localtune.deliver.chat_format import known_format
 from localtune.errors import InputError, MachineError, Problem, RunFailed, safe
 from localtune.export.identity import Identity
+from localtune.export.read import read_gguf
 from localtune.model import ModelFiles
 from localtune.runs.files import TEMPORARY
 
@@ -99,8 +100,16 @@ def modelfile_of(
         system=system,
         license=licence_text(model.folder) or identity.license,
         adapters=[adapter.name] if adapter else [],
-        context=min(CONTEXT, model.config.context),
+        context=min(CONTEXT, _context(gguf, model)),
     )
+
+
+def _context(gguf: Path, model: ModelFiles) -> int:
+    """What the file says it reads, which may be less than the model does; the model's where there is no file yet."""
+    if not gguf.is_file():
+        return model.config.context
+    header = read_gguf(gguf)
+    return int(header.metadata.get(f"{header.architecture}.context_length", model.config.context))
 
 
 def stops_of(model: ModelFiles, tokenizer: Tokenizer) -> list[str]:

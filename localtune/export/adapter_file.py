@@ -23,6 +23,7 @@ from localtune.export.families import convert
 from localtune.export.fingerprint import base_key
 from localtune.export.gguf_file import PROOF, PROOF_ROOM
 from localtune.export.identity import Identity
+from localtune.export.keys import add_key
 from localtune.export.placed import Placed
 from localtune.export.values import regrouped
 from localtune.model import ModelFiles
@@ -140,7 +141,7 @@ def _write(
     writer = gguf.GGUFWriter(path, architecture)
     try:
         for key, value in keys.items():
-            _add(writer, key, value)
+            add_key(writer, key, value)
         for name, values in tensors:
             writer.add_tensor(name, np.ascontiguousarray(values))
         writer.write_header_to_file()
@@ -151,15 +152,3 @@ def _write(
         os.fsync(writer.fout[0].fileno())
     finally:
         writer.close()
-
-
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    """By the value's type: counts are uint32, fractions float32."""
-    if isinstance(value, int):
-        writer.add_uint32(key, value)
-    elif isinstance(value, float):
-        writer.add_float32(key, value)
-    elif isinstance(value, str):
-        writer.add_string(key, value)
-    else:
-        writer.add_array(key, value)

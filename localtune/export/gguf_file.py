@@ -24,6 +24,7 @@ from localtune.export.encodings import ENCODINGS as ENCODINGS
 from localtune.export.fingerprint import base_key
 from localtune.export.identity import Identity
 from localtune.export.kernel import kernel
+from localtune.export.keys import add_key
 from localtune.export.placed import Conversion, Placed
 from localtune.export.read import place_of_string
 from localtune.export.values import values_of
@@ -128,7 +129,7 @@ class _Target:
     def begin(self, conversion: Conversion, keys: Mapping[str, Any]) -> None:
         """Write everything before the weights."""
         for key, value in keys.items():
-            _add(self._writer, key, value)
+            add_key(self._writer, key, value)
         for placed in conversion.tensors:
             kind = self.kinds[placed.name]
             size = encodings.size_of(placed.shape, kind)
@@ -187,20 +188,6 @@ def _write_tensors(exportable: Exportable, targets: list[_Target], heed: Callabl
             heed()
             for target in targets:
                 target.write(placed, bytes_of)
-
-
-def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:
-    """By the value's type: ids and counts are uint32, fractions float32."""
-    if isinstance(value, bool):
-        writer.add_bool(key, value)
-    elif isinstance(value, int):
-        writer.add_uint32(key, value)
-    elif isinstance(value, float):
-        writer.add_float32(key, value)
-    elif isinstance(value, str):
-        writer.add_string(key, value)
-    else:
-        writer.add_array(key, value)
 
 
 @contextmanager

@@ -131,6 +131,7 @@ def _architecture(config: Mapping[str, Any]) -> str:
     fix = "choose a text model, whose architecture ends in ForCausalLM"
     if isinstance(config.get("text_config"), dict):
         what = f"{names[0]} reads more than text; localtune trains text models"
+        fix = "save its text part as a …ForCausalLM model of its own, or " + fix
         raise InputError(Problem("model.multimodal", what, CONFIG, fix=fix))
     if config.get("is_encoder_decoder") or not names[0].endswith(("ForCausalLM", "LMHeadModel")):
         what = f"{names[0]} does not continue text, so there is nothing to chat with"

@@ -55,7 +55,7 @@ def refuse_foreign(source: Source, names: Sequence[str]) -> None:
             raise InputError(Problem("export.exists", what, str(path), fix="move it away, or  -o OTHER"))
         run = entry.get("lineage", {}).get("run")
         own = source.run is not None and source.folder == source.run.export
-        if not own and run != source.identity.lineage.get("run"):
+        if not own and "lineage" in entry and run != source.identity.lineage.get("run"):
             what = f"is there already, made of {run or 'another model'}"
             raise InputError(Problem("export.exists", what, str(path), fix="move it away, or  -o OTHER"))
 

@@ -1,5 +1,6 @@
 """What can be exported: the product of a run, or any model folder, with what is known of what it says."""
 
+import shlex
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ def of_folder(name: str, folder: Path, *, check: bool = True) -> Generator[Event
     """A model's folder, compared at built-in passages by the first backend here that computes it as it is."""
     model = resolve(name, Path.cwd())
     if (model.folder / CONFIG_FILE).is_file():
-        what, fix = "is an adapter; what is exported is a whole model", f"localtune fuse {name} -m MODEL -o FUSED"
+        what = "is an adapter; what is exported is a whole model"
+        fix = f"localtune fuse {shlex.quote(name)} -m MODEL -o FUSED"
         raise InputError(Problem("export.adapter", what, name, fix=fix))
     refuse_quantized(model, "export the original 16-bit model")
     tokenizer, reference = Tokenizer(model.folder), None

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import walk_packages
 
@@ -26,7 +25,7 @@ OWNED = {f"ctrl+{letter}" for letter in "abhjkloswz"} - {"ctrl+w"} | {
 """What tmux, screen, shells and window managers take, or what some keyboards have not got."""
 
 
-MODES = [mode for mode, target in SCREENS.items() if find_spec(f"localtune_tui.screens.{target.partition(':')[0]}")]
+MODES = list(SCREENS)
 
 
 def _classes() -> list[type]:

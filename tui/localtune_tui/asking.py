@@ -79,7 +79,7 @@ class Asked:
         with self._lock:
             self._cancelled = True
             if self._child is not None:
-                _end(self._child)
+                end_child(self._child)
 
     def _run(self, args: tuple[str, ...], on_line: Callable[[bytes], None]) -> tuple[int, str]:
         """The exit code, and what was said on stderr: that goes to a file, so that neither pipe can block the other."""
@@ -91,8 +91,8 @@ class Asked:
                     on_line(line)
                 code = child.wait()
             finally:
-                _end(child)
-                _alive.discard(child)
+                end_child(child)
+                children.discard(child)
             talk.seek(0)
             text = talk.read(_LONGEST).decode("utf-8", "replace")
         if self._cancelled:
@@ -116,21 +116,21 @@ class Asked:
             except (OSError, ValueError) as error:  # no such folder, too many processes, a NUL in a name
                 reason = getattr(error, "strerror", None) or str(error)
                 raise AskError(1, safe(f"the command line cannot be started: {reason}")) from None
-            _alive.add(self._child)
+            children.add(self._child)
             return self._child
 
 
 def end_all() -> None:
     """End every child that still runs: for the app's way out."""
-    for child in list(_alive):
-        _end(child)
+    for child in list(children):
+        end_child(child)
 
 
-_alive: set["subprocess.Popen[bytes]"] = set()
+children: set["subprocess.Popen[bytes]"] = set()
 atexit.register(end_all)
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
+def end_child(child: "subprocess.Popen[bytes]") -> None:
     """Kill the group of `child` while it has not been waited for; afterwards its number may be somebody else's."""
     if child.poll() is not None:
         return

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from localtune.errors import safe
-from localtune_tui.asking import _alive, _end
+from localtune_tui.asking import children, end_child
 
 Event = Mapping[str, Any]
 _LONGEST, _LINES = 20_000, 12
@@ -53,7 +53,7 @@ class ChatChild:
         with self._lock:
             self._over = True
             if self._child is not None:
-                _end(self._child)
+                end_child(self._child)
 
     def _listen(self) -> None:
         with tempfile.TemporaryFile() as talk:
@@ -66,8 +66,8 @@ class ChatChild:
                     self._heard(line)
                 child.wait()
             finally:
-                _end(child)
-                _alive.discard(child)
+                end_child(child)
+                children.discard(child)
             talk.seek(max(0, talk.seek(0, os.SEEK_END) - _LONGEST))
             text = talk.read().decode("utf-8", "replace")
         self._tell({"event": "ended", "code": child.returncode, "text": _words(text)})
@@ -88,7 +88,7 @@ class ChatChild:
                 reason = getattr(error, "strerror", None) or str(error)
                 self._hear({"event": "ended", "code": 1, "text": safe(f"the chat cannot be started: {reason}")})
                 return None
-            _alive.add(self._child)
+            children.add(self._child)
             return self._child
 
     def _heard(self, line: bytes) -> None:

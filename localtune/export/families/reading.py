@@ -73,9 +73,9 @@ class Reading:
         elif type(window) is int and window < self.context:
             self.context = window
             self.notes += (
-                f"llama.cpp has no window for this architecture: the file is limited to {window:,} tokens of the model's "
-                f"{self.shape.context:,}, within which it says the same; with a context set beyond its limit, llama.cpp "
-                "reads on without the window and says something else",
+                f"llama.cpp has no window for this architecture: the file is limited to {window:,} tokens, of "
+                f"{self.shape.context:,} that the model reads, and says the same within them; with a context set "
+                "beyond, llama.cpp reads on without the window and says something else",
             )
 
     def window_period(self, usual: int) -> int:

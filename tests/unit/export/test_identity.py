@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from localtune import __version__
 from localtune.errors import InputError
-from localtune.export.gguf_file import _add
 from localtune.export.identity import DataSet, Identity, file_name, harmless, identify
+from localtune.export.keys import add_key
 from localtune.export.pretokenizers import QWEN2
 from localtune.model import ModelFiles
 from localtune.model.tensors import TensorInfo
@@ -88,7 +88,7 @@ def test_every_key_is_read_back_by_gguf(model: ModelFiles, tmp_path: Path) -> No
     writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama")
     wanted = identity.metadata(quantized=True)
     for key, value in wanted.items():
-        _add(writer, key, value)
+        add_key(writer, key, value)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

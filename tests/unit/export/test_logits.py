@@ -21,7 +21,7 @@ VOCABULARY = 330
 PLAIN = 40
 _drawn = np.random.default_rng(1)
 TEXTS: dict[int, list[list[int]]] = {
-    length: [_drawn.integers(3, VOCABULARY, size).tolist() for size in (length, length // 2)] for length in (32, 72)
+    length: [_drawn.integers(3, VOCABULARY, size).tolist() for size in (length, length // 3)] for length in (24, 72)
 }
 """Length of the longer -> two texts, as ids."""
 
@@ -93,7 +93,7 @@ class Compared:
         tokenizer = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False), size=VOCABULARY)
         save_tokenizer(folder, tokenizer, chat_template=None)
         model = random_model(folder, family, VOCABULARY, **config)
-        texts = TEXTS[72][:1] if name.endswith("beyond") else TEXTS[32]
+        texts = TEXTS[72][:1] if name.endswith("beyond") else TEXTS[24]
         with torch.no_grad():
             wanted = [model(torch.tensor([ids])).logits[0].double().log_softmax(-1).numpy() for ids in texts]
         with Served(exported(folder, encoding)) as served:

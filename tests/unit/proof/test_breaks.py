@@ -18,7 +18,7 @@ from localtune import export as exporting
 from localtune import places
 from localtune.errors import MachineError, Problem, RunFailed
 from localtune.events import Event, Product, Proof, Warn
-from localtune.export import families, gguf_file, rope, values
+from localtune.export import families, gguf_file, keys, rope, values
 from localtune.export.placed import Conversion
 from localtune.export.read import read_gguf
 from localtune.products import gguf
@@ -63,9 +63,9 @@ def _proofs(events: list[Event]) -> dict[str, Proof]:
 
 def _key(key: str, value: Any) -> Change:
     def change(patch: pytest.MonkeyPatch) -> None:
-        write = gguf_file._add
+        write = keys.add_key
         changed = {key: value}
-        patch.setattr(gguf_file, "_add", lambda writer, name, old: write(writer, name, changed.get(name, old)))
+        patch.setattr(gguf_file, "add_key", lambda writer, name, old: write(writer, name, changed.get(name, old)))
 
     return change
 

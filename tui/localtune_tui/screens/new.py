@@ -108,6 +108,8 @@ class NewScreen(NewRun):
     def change(self, draft: Draft, *, at_once: bool = False) -> None:
         """Take `draft`; the plan follows when nothing has changed for a moment."""
         self.draft, self.outcome = draft, None
+        if not self.is_mounted:
+            return
         if self._question is not None:
             self._question.cancel()
         if self._timer is not None:

@@ -34,6 +34,11 @@ class ChatLine(Input):
         """What is typed; everything else is for keys."""
         return super().check_consume_key(key, character) and not self._is_sign(key)
 
+    def watch_value(self, before: str, after: str) -> None:
+        """The keys below change with the first letter."""
+        if bool(before) != bool(after) and self.is_attached:
+            self.screen.refresh_bindings()
+
     def on_key(self, event: Key) -> None:
         """Let a sign pass to the keys."""
         if self._is_sign(event.key):

@@ -1,9 +1,12 @@
 """Limits a product must keep to pass its proof. Divergences are in nats: the mean and the largest of all positions.
 
-Set from two trained models of 0.26 M and 2.3 M weights and a dozen random ones of other shapes (float32 weights against
-llama.cpp): F32 up to 1e-6 / 2e-5, F16 4e-6 / 8e-5, BF16 3e-4 / 2e-3, Q8_0 2e-3 / 4e-2. Wrong conversions begin at
-2e-5 / 5e-4 (a rope base off by 0.4 %). From the trained session: 1e-5 of float32 training, 3e-4 of bfloat16, 3e-2 of
-NF4, where training had moved the base by 3. Models of a usual size may differ more; nobody has measured them here.
+Set from twelve trained models of ten families with 0.26 M to 8 M weights (tests/bench/fidelity.py) and a dozen random
+ones, float32 weights against llama.cpp: F32 up to 1e-6 / 2e-5, F16 4e-6 / 9e-5, BF16 3e-4 / 4e-2, Q8_0 2e-3 / 9e-2,
+Q6_K 3e-3 / 7e-2, Q5_K_M 9e-3 / 0.4, Q4_K_M 3e-2 / 0.9. In a mixture of experts rounding may choose another expert, and
+single positions differ most. Wrong conversions begin at 2e-5 / 5e-4 (a rope base off by 0.4 %) and are looked for in an
+exact file; in a coarse one they would hide, so its tensors are read back too (`stored`). From the trained session: 1e-5
+of float32 training, 3e-4 of bfloat16, 3e-2 of NF4, where training had moved the base by 3. Models of a usual size may
+differ more; nobody has measured them here.
 """
 
 from dataclasses import dataclass
@@ -19,8 +22,8 @@ class Gate:
 
 FILE = {
     "F32": Gate(1e-5, 1e-4),
-    "F16": Gate(3e-5, 3e-4),
-    "BF16": Gate(1e-3, 3e-2),
+    "F16": Gate(3e-5, 3e-3),
+    "BF16": Gate(1e-3, 3e-1),
     "Q8_0": Gate(5e-3, 5e-1),
     "Q6_K": Gate(1e-2, 5e-1),
     "Q5_K_M": Gate(3e-2, 1.0),

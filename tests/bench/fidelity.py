@@ -43,7 +43,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("Gemma3", {"sliding_window": 64, "query_pre_attn_scalar": 64}),
     "phi3": ("Phi3", {}),
     "smollm3": ("SmolLM3", {}),
-    "qwen3moe": ("Qwen3Moe", {**_MOE, "num_experts": 8, "moe_intermediate_size": 256}),
+    "qwen3moe": ("Qwen3Moe", {**_MOE, "num_experts": 8, "moe_intermediate_size": 256, "norm_topk_prob": True}),
     "mixtral": ("Mixtral", {**_MOE, "num_local_experts": 8, "intermediate_size": 256, "sliding_window": None}),
 }
 """Name -> transformers' prefix, and what differs from `SHAPE`."""

@@ -108,7 +108,7 @@ class NewScreen(NewRun):
     def change(self, draft: Draft, *, at_once: bool = False) -> None:
         """Take `draft`; the plan follows when nothing has changed for a moment."""
         self.draft, self.outcome = draft, None
-        if not self.is_mounted:
+        if not self.query(WhatPane):  # which shows the draft when it is there
             return
         if self._question is not None:
             self._question.cancel()

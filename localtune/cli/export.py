@@ -67,7 +67,7 @@ def export_command(
     """Write GGUF files of a run, or of a model folder, and prove that they say what was trained."""
     if adapter or mlx_lm:
         if (adapter and mlx_lm) or any((gguf, targets, called, imatrix, converter)):
-            raise click.UsageError("--adapter and --mlx-lm each stand alone: give the rest in a command of its own")
+            raise click.UsageError("--adapter and --mlx-lm each stand alone: give --gguf in a command of its own")
         (_copy_for_mlx_lm if mlx_lm else _adapter_alone)(name, path_of(output), as_json, check=not no_proof)
         return
     tools = Tools(path_of(converter), path_of(imatrix))

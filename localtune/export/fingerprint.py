@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from localtune.export.placed import Conversion
+from localtune.export.values import unreadable
 from localtune.model import ModelFiles
-from localtune.model.plain import plain_weights
+from localtune.model.plain import PlainWeights, plain_weights
 
 KEY = "localtune.base.sha256"
 ROWS = 64
@@ -32,14 +33,10 @@ def base_key(model: ModelFiles, conversion: Conversion) -> dict[str, str]:
     embeddings = [placed.sources[0] for placed in conversion.tensors if placed.name == _EMBEDDING and placed.sources]
     if not embeddings or weights.is_packed(embeddings[0]):
         return {}
-    digest = hashlib.sha256()
-    for placed in sorted(conversion.tensors, key=lambda placed: placed.name):
-        if len(placed.shape) == 1 and len(placed.sources) == 1:
-            _add(digest, placed.name, weights.rows(placed.sources[0], 0, placed.shape[0]))
-    (count, _), name = weights[embeddings[0]].shape, embeddings[0]
-    for row in sorted({i * count // ROWS for i in range(ROWS)}):
-        _add(digest, f"{_EMBEDDING} {row}", weights.rows(name, row, row + 1))
-    return {KEY: digest.hexdigest()}
+    try:
+        return {KEY: _digest(weights, conversion, embeddings[0])}
+    except OSError as error:
+        raise unreadable(error, weights[embeddings[0]].shard) from None
 
 
 def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
@@ -47,6 +44,17 @@ def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool | None:
     if not (isinstance(one.get(KEY), str) and isinstance(other.get(KEY), str)):
         return None
     return bool(one[KEY] == other[KEY])
+
+
+def _digest(weights: PlainWeights, conversion: Conversion, embedding: str) -> str:
+    digest = hashlib.sha256()
+    for placed in sorted(conversion.tensors, key=lambda placed: placed.name):
+        if len(placed.shape) == 1 and len(placed.sources) == 1:
+            _add(digest, placed.name, weights.rows(placed.sources[0], 0, placed.shape[0]))
+    count = weights[embedding].shape[0]
+    for row in sorted({i * count // ROWS for i in range(ROWS)}):
+        _add(digest, f"{_EMBEDDING} {row}", weights.rows(embedding, row, row + 1))
+    return digest.hexdigest()
 
 
 def _add(digest: "hashlib._Hash", name: str, values: np.ndarray[Any, Any]) -> None:

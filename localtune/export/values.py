@@ -43,10 +43,14 @@ def values_of(placed: Placed, weights: Source, head_dim: int) -> Iterator[Floats
             for rows in _rows(placed, source, weights, head_dim):
                 yield rows + np.float32(placed.added) if placed.added else rows
         except OSError as error:
-            file = str(error.filename or weights[source].shard)
-            what = f"cannot be read any more: {error.strerror or error}"
-            fix = "check that the model's files are all there, then export again"
-            raise InputError(Problem("gguf.source", what, file, fix=fix)) from None
+            raise unreadable(error, weights[source].shard) from None
+
+
+def unreadable(error: OSError, shard: str) -> InputError:
+    """What is said of a file of the model that can no longer be read."""
+    what = f"cannot be read any more: {error.strerror or error}"
+    fix = "check that the model's files are all there, then export again"
+    return InputError(Problem("gguf.source", what, str(error.filename or shard), fix=fix))
 
 
 def regrouped(rows: Floats, head_dim: int) -> Floats:

@@ -44,6 +44,7 @@ def trained(base: Path, command: Command, runs: Path, name: str, rate: float) ->
     return Run(folder)
 
 
+@pytest.mark.slow
 def test_a_large_change_is_written_on_the_grid_and_a_tiny_one_refused(base: Path, command: Command, runs: Path) -> None:
     large, tiny = trained(base, command, runs, "large", 0.05), trained(base, command, runs, "tiny", 1e-6)
     done = command("fuse", large.name, "--requantize", "--json")

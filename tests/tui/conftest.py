@@ -49,6 +49,8 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LOCALTUNE_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LOCALTUNE_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name, value in (("HF_HUB_OFFLINE", True), ("HF_HUB_CACHE", str(home / ".cache" / "huggingface" / "hub"))):
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)  # which it read when it was imported
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("LANG", "C.UTF-8")
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "NO_COLOR", "SSH_CONNECTION", "SSH_TTY", "TMUX",

@@ -33,18 +33,6 @@ def widget_text(widget: Widget) -> str:
     return "\n".join(line[region.x : region.right].rstrip() for line in shown)
 
 
-def same_as_golden(name: str, text: str) -> None:
-    """Compare with tests/tui/golden/NAME.txt; `GOLDEN=1` in the environment writes it instead."""
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get("GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return
-    if not path.is_file():
-        pytest.fail(f"{path} does not exist; GOLDEN=1 writes it")
-    assert text == path.read_text(encoding="utf-8")
-
-
 def assert_clean(text: str) -> None:
     """Nothing in `text` steers a terminal, turns the direction of writing, or is not to be seen."""
     for character in text:
@@ -58,6 +46,22 @@ async def until(pilot: Pilot[Any], condition: Callable[[], bool], seconds: float
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s:\n{screen_text(pilot.app)}"
         await pilot.pause(0.01)
+
+
+async def looks_as(pilot: Pilot[Any], name: str, painted: Callable[[], str], seconds: float = 10.0) -> None:
+    """Let the app work until it is `painted` as tests/tui/golden/NAME.txt has it; `GOLDEN=1` writes that instead."""
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("GOLDEN"):
+        await pilot.pause(1.0)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(painted(), encoding="utf-8")
+        return
+    if not path.is_file():
+        pytest.fail(f"{path} does not exist; GOLDEN=1 writes it")
+    wanted, end = path.read_text(encoding="utf-8"), time.monotonic() + seconds
+    while painted() != wanted and time.monotonic() < end:
+        await pilot.pause(0.05)
+    assert painted() == wanted
 
 
 async def says(pilot: Pilot[Any], text: str) -> None:

@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from tests.tui.recorded_chat import QUESTION, Replayed, child
 from tests.tui.recorded_run import NAME, recorded_run
-from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until, widget_text
+from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until, widget_text
 
 __all__ = ["child"]
 ASKED = [{"role": "user", "content": QUESTION}]
@@ -51,7 +51,7 @@ async def test_a_comparison_looks_as_drawn(child: type[Replayed], size: tuple[in
         await asked(pilot, screen)
         await pilot.press("plus")
         await says(pilot, "(kept as good)")
-        same_as_golden(f"chat-{size[0]}x{size[1]}", screen_text(pilot.app))
+        await looks_as(pilot, f"chat-{size[0]}x{size[1]}", lambda: screen_text(pilot.app))
 
 
 async def test_nothing_is_loaded_before_the_first_question(child: type[Replayed]) -> None:

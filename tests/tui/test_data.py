@@ -18,7 +18,7 @@ from textual.widgets import Input, Static
 
 from tests.command import MODEL
 from tests.tui.answers import DIRTY, RECORDED, Answers, recorded, replayed
-from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until, widget_text
+from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until, widget_text
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ async def test_the_view_looks_as_it_did(dirty: Answers, size: tuple[int, int], m
     monkeypatch.chdir(RECORDED)
     async with LocaltuneApp().run_test(size=size) as pilot:
         await opened(pilot, Draft(data="dirty.jsonl", model="model"))
-        same_as_golden(f"data-{size[0]}x{size[1]}", screen_text(pilot.app))
+        await looks_as(pilot, f"data-{size[0]}x{size[1]}", lambda: screen_text(pilot.app))
 
 
 async def test_the_command_of_a_row_is_copied(dirty: Answers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from textual.widgets import Input
 
 from localtune.runs.folder import Run
 from tests.tui.recorded_run import NAME, recorded_run
-from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until
+from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
 RECORDED = Path(__file__).parent / "recorded" / "export"
 FILES = {
@@ -98,7 +98,7 @@ async def test_what_was_exported_looks_as_drawn(size: tuple[int, int]) -> None:
     finished(exported=True)
     async with LocaltuneApp().run_test(size=size) as pilot:
         await opened(pilot)
-        same_as_golden(f"export-{size[0]}x{size[1]}", screen_text(pilot.app))
+        await looks_as(pilot, f"export-{size[0]}x{size[1]}", lambda: screen_text(pilot.app))
 
 
 async def test_every_size_is_the_plans_or_the_files_own(line: Commands) -> None:

@@ -9,7 +9,7 @@ from localtune_tui.asking import Asked, AskError
 from localtune_tui.modals.pick_file import PickFile
 
 from tests.tui.conftest import HOSTILE
-from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until
+from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
 
 @pytest.mark.usefixtures("clock")
@@ -19,7 +19,7 @@ async def test_it_shows_what_was_found_and_three_ways(size: tuple[int, int]) -> 
     async with app.run_test(size=size) as pilot:
         await begun(pilot)
         await says(pilot, "CPython")
-        same_as_golden(f"first-{size[0]}x{size[1]}", screen_text(app))
+        await looks_as(pilot, f"first-{size[0]}x{size[1]}", lambda: screen_text(app))
 
 
 async def test_the_demo_starts_only_when_it_was_agreed_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from localtune_tui.widgets.lines_view import LinesView
 from localtune.events import Sample, to_json
 from localtune.runs.folder import Run
 from tests.tui.recorded_run import NAME, recorded_run, step_line
-from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until
+from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
 
 def _screen(app: LocaltuneApp) -> LiveScreen:
@@ -30,7 +30,7 @@ async def test_a_recorded_run_looks_as_drawn(width: int, height: int, clock: flo
         await begun(pilot, "live")
         await says(pilot, "step 60/60")
         await pilot.pause()
-        same_as_golden(f"live-{width}x{height}", screen_text(app))
+        await looks_as(pilot, f"live-{width}x{height}", lambda: screen_text(app))
 
 
 async def test_a_running_run_says_what_it_does_and_how_long_it_takes() -> None:

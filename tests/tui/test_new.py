@@ -19,7 +19,7 @@ from textual.pilot import Pilot
 from localtune import recipe
 from tests.command import MODEL, QUICKSTART, end_runs
 from tests.tui.answers import RECIPE, Answers, recorded, replayed
-from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until, widget_text
+from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until, widget_text
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ async def test_the_page_looks_as_it_did(
     monkeypatch.chdir(QUICKSTART)
     async with LocaltuneApp().run_test(size=size, notifications=True) as pilot:
         await opened(pilot, RECIPE)
-        same_as_golden(f"new-{size[0]}x{size[1]}", screen_text(pilot.app))
+        await looks_as(pilot, f"new-{size[0]}x{size[1]}", lambda: screen_text(pilot.app))
 
 
 async def test_the_plan_follows_what_is_typed_and_is_grey_until_it_is_there(answers: Answers) -> None:

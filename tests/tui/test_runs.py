@@ -11,7 +11,7 @@ from localtune_tui.run_rows import RunRow, read_filter, read_row
 from localtune_tui.screens.runs import RunsScreen
 
 from tests.tui.recorded_run import many_runs, recorded_run
-from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until
+from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
 NAMES = ("support-bot-20261121-201035", "faq-mini-20261122-090000", "sql-writer-20261123-110000")
 
@@ -37,7 +37,11 @@ async def test_the_list_looks_as_drawn(width: int, height: int, clock: float) ->
         await says(pilot, "✗ failed")
         await says(pilot, "✓ done")
         await pilot.pause()
-        same_as_golden(f"runs-{width}x{height}", screen_text(app, {os.environ["LOCALTUNE_RUNS"]: "~/localtune/runs"}))
+        await looks_as(
+            pilot,
+            f"runs-{width}x{height}",
+            lambda: screen_text(app, {os.environ["LOCALTUNE_RUNS"]: "~/localtune/runs"}),
+        )
 
 
 async def test_no_runs_are_a_calm_sentence_and_a_way_on() -> None:

@@ -13,7 +13,7 @@ from localtune_tui.findings import ask as true_ask
 from localtune_tui.screens.system import Models, SystemScreen
 
 from tests.tui.conftest import HOSTILE, NOW
-from tests.tui.screen_text import SIZES, assert_clean, begun, same_as_golden, says, screen_text, until
+from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
 MODELS = [
     CachedModel("Qwen/Qwen3-1.7B", 3_400_000_000, NOW, Path("/models/qwen"), ("a",)),
@@ -35,7 +35,7 @@ async def test_it_shows_machine_and_cache(size: tuple[int, int]) -> None:
         await pilot.press("6")
         await says(pilot, "this machine can train")
         await says(pilot, "2 models, 3.67 GB")
-        same_as_golden(f"system-{size[0]}x{size[1]}", screen_text(app))
+        await looks_as(pilot, f"system-{size[0]}x{size[1]}", lambda: screen_text(app))
         assert app.machine.startswith("torch · CPU (2 threads) · 2")
 
 

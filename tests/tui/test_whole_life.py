@@ -58,6 +58,7 @@ async def _set(pilot: Pilot[Any], key: str, value: str) -> None:
     await until(pilot, lambda: field.value == value)
 
 
+@pytest.mark.slow
 async def test_by_keys_alone_from_a_data_file_to_a_proven_gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(QUICKSTART)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

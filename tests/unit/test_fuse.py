@@ -596,7 +596,7 @@ def test_memory_is_that_of_a_few_blocks_whatever_the_model(tmp_path: Path, monke
         return found
 
     block, whole = 1 << 18, 4 * 4096 * 512
-    monkeypatch.setattr(fuse_module, "WORKERS", 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     monkeypatch.setattr(fuse_module, "AT_ONCE", block // 16)
     monkeypatch.setattr(weights_module, "BLOCK", block)
     assert peak(tmp_path / "in blocks") < 10 * block

@@ -340,7 +340,8 @@ def test_a_check_may_end_the_work_between_requests(tmp_path: Path) -> None:
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from localtune.llamacpp import LlamaServer
 server = LlamaServer(Path(sys.argv[1]), threads=1)

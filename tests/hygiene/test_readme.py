@@ -26,11 +26,14 @@ def test_a_stale_table_would_be_noticed() -> None:
     assert fresh(stale) != stale
 
 
+INNER = ("ls", "show", "path", "rm", "diff", "report", "recipe", "check")
+
+
 @pytest.mark.parametrize("line", OURS)
 def test_every_command_of_the_readme_is_understood(line: str) -> None:
     words = shlex.split(line)[1:]
     options = [word for word in words if word.startswith("-")]
-    verb = [word for word in words[:2] if word in COMMANDS or word in ("ls", "show", "path", "rm", "diff", "report", "recipe", "check")]
+    verb = [word for word in words[:2] if word in (*COMMANDS, *INNER)]
     shown = subprocess.run(
         [sys.executable, "-m", "localtune", *verb[: 2 if verb[0] in ("runs", "data") else 1], "--help"],
         capture_output=True,

@@ -34,15 +34,18 @@ def serve(
     path = served_file(name)
     _tell(f"loading {safe(path.name)}")
     with Service(path, loras, port=port or 0, key=key, parallel=parallel, context=context) as service:
-        if as_json:
-            adapters = [{"id": i, "name": adapter} for i, adapter in enumerate(service.adapters)]
-            said = {"url": service.url, "key": service.key, "model": service.model, "adapters": adapters}
-            click.echo(json.dumps(said))
-        _introduce(service, made=key is None)
         try:
+            if as_json:
+                click.echo(json.dumps(_summary(service)))
+            _introduce(service, made=key is None)
             service.wait()
         except KeyboardInterrupt:
             _tell("ended")
+
+
+def _summary(service: Service) -> dict[str, object]:
+    adapters = [{"id": i, "name": adapter} for i, adapter in enumerate(service.adapters)]
+    return {"url": service.url, "key": service.key, "model": service.model, "adapters": adapters}
 
 
 def _introduce(service: Service, *, made: bool) -> None:

@@ -1,5 +1,6 @@
 """What stands on the app's screen, as plain lines, and the comparison with a small file of it."""
 
+import difflib
 import os
 import time
 import unicodedata
@@ -61,7 +62,9 @@ async def looks_as(pilot: Pilot[Any], name: str, painted: Callable[[], str], sec
     wanted, end = path.read_text(encoding="utf-8"), time.monotonic() + seconds
     while painted() != wanted and time.monotonic() < end:
         await pilot.pause(0.05)
-    assert painted() == wanted
+    different = difflib.unified_diff(wanted.splitlines(), painted().splitlines(), name, "the screen", lineterm="", n=0)
+    if said := "\n".join(different):
+        pytest.fail(said)
 
 
 async def says(pilot: Pilot[Any], text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from localtune_tui.app import LocaltuneApp
+from localtune_tui.cache import CachedModel
 from localtune_tui.modals import pick_file, pick_model
 from localtune_tui.modals.pick import Entry, Pick, fits
 from localtune_tui.modals.pick_file import RECIPES, Folders, PickFile, walk
@@ -16,6 +17,10 @@ from textual.widgets import Input
 
 from tests.command import MODEL
 from tests.tui.screen_text import assert_clean, begun, says, screen_text, until
+
+
+def _cached(name: str, size: int, *, weights: bool = True) -> CachedModel:
+    return CachedModel(name, size, 0.0, Path("x"), (), weights)
 
 
 class Asked:
@@ -164,7 +169,7 @@ def test_the_verdict_follows_size_and_memory() -> None:
 
 
 async def test_models_of_this_machine_come_first_with_their_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = [pick_model.Cached("Qwen/Qwen3-0.6B", 1_500_000_000), pick_model.Cached("org/huge", 90_000_000_000)]
+    here = [_cached("Qwen/Qwen3-0.6B", 1_500_000_000), _cached("org/huge", 90_000_000_000)]
     monkeypatch.setattr(pick_model, "cached", lambda: here)
     asked_for: list[str] = []
 
@@ -210,12 +215,18 @@ async def test_a_folder_is_a_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "fits" in dialog.entries[0].note
 
 
+def test_only_models_that_can_be_trained_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [_cached("b", 3), _cached("no-weights", 2, weights=False), _cached("A", 1)]
+    monkeypatch.setattr(pick_model, "cached_models", lambda: models)
+    assert [model.name for model in pick_model.cached()] == ["A", "b"]
+
+
 def test_an_empty_cache_is_no_error() -> None:
     assert list(pick_model.cached()) == []
 
 
 async def test_hostile_names_are_shown_as_text(hostile: list[str], monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
-    found = [pick_model.Cached(text, 10**9) for text in hostile]
+    found = [_cached(text, 10**9) for text in hostile]
     monkeypatch.setattr(pick_model, "cached", lambda: found)
     for number, text in enumerate(hostile[::3]):
         name = text.replace("/", "_").replace("\0", "")[:60].encode("utf-8", "replace")

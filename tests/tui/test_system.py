@@ -16,8 +16,8 @@ from tests.tui.conftest import HOSTILE, NOW
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
 MODELS = [
-    CachedModel("Qwen/Qwen3-1.7B", 3_400_000_000, NOW, Path("/models/qwen"), ("a",)),
-    CachedModel("HuggingFaceTB/SmolLM2-135M", 270_000_000, NOW - 86_400, Path("/models/smol"), ("b",)),
+    CachedModel("Qwen/Qwen3-1.7B", 3_400_000_000, NOW, Path("/models/qwen"), ("a",), True),
+    CachedModel("HuggingFaceTB/SmolLM2-135M", 270_000_000, NOW - 86_400, Path("/models/smol"), ("b",), True),
 ]
 
 
@@ -133,7 +133,7 @@ async def test_y_copies_a_fix_or_the_marked_models_folder() -> None:
 async def test_hostile_findings_and_models_are_harmless(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = HOSTILE[first : first + 80]
     found = [{"name": t, "status": t, "text": t, "fix": t, "group": t} for t in texts]
-    models = [CachedModel(t, 1, 1.0, Path("x"), ()) for t in texts]
+    models = [CachedModel(t, 1, 1.0, Path("x"), (), True) for t in texts]
     monkeypatch.setattr(findings, "ask", lambda asked: findings.read({"findings": found, "can_train": True}))
     monkeypatch.setattr("localtune_tui.screens.system.cached_models", lambda: models)
     app = LocaltuneApp()
@@ -158,7 +158,6 @@ def _cached(root: Path, name: str, size: int) -> None:
 
 def test_the_cache_is_read_and_a_model_taken_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.utils._cache_manager.HF_HUB_CACHE", str(tmp_path / "hub"))
     assert cached_models() == []
     _cached(tmp_path / "hub", "a/small", 10)
     _cached(tmp_path / "hub", "a/large", 1000)

@@ -6,11 +6,11 @@ Whether it fits is a quick estimate from the size of its files; the plan says it
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from localtune.memory import readable
+from localtune_tui.cache import CachedModel, cached_models
 from localtune_tui.modals.pick import Entry, Pick, fits
 
 _ROOM = 1_500_000_000
@@ -22,15 +22,6 @@ FOUND = 15
 """Models of the hub that are shown."""
 
 Verdict = Literal["fits", "tight: QLoRA", "too big", ""]
-
-
-@dataclass(frozen=True)
-class Cached:
-    """A model of the cache that all tools share."""
-
-    name: str
-    size: int
-    """Bytes on disk."""
 
 
 class PickModel(Pick):
@@ -47,7 +38,7 @@ class PickModel(Pick):
         """`limit`: bytes a run may use, 0 = not known; `known`: models that are not in the cache, such as a folder."""
         super().__init__(typed)
         self._limit, self._known = limit, known
-        self._cached: Sequence[Cached] | None = None
+        self._cached: Sequence[CachedModel] | None = None
 
     def found(self, typed: str, gone: Callable[[], bool]) -> Sequence[Entry]:
         """The cache's, then the hub's for what is typed."""
@@ -95,19 +86,13 @@ def memory_of(machine: str) -> int:
     return int(float(found[1]) * 1e9) if found else 0
 
 
-def cached() -> Sequence[Cached]:
-    """Models with safetensors in the hub's cache, by name; none where there is no cache. Reads the disk."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
-
+def cached() -> Sequence[CachedModel]:
+    """Models of the hub's cache that can be trained, by name; none where it cannot be read. Reads the disk."""
     try:
-        repos = scan_cache_dir().repos
-    except (CacheNotFound, OSError):
+        models = cached_models()
+    except OSError:
         return ()
-    models = [repo for repo in repos if repo.repo_type == "model"]
-    named = {repo: {file.file_name for revision in repo.revisions for file in revision.files} for repo in models}
-    usable = [repo for repo in models if any(name.endswith(".safetensors") for name in named[repo])]
-    return sorted((Cached(repo.repo_id, repo.size_on_disk) for repo in usable), key=lambda one: one.name.casefold())
+    return sorted((model for model in models if model.weights), key=lambda model: model.name.casefold())
 
 
 def search(typed: str) -> Sequence[tuple[str, int]]:

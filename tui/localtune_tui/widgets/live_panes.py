@@ -26,6 +26,14 @@ TALL = 30
 """Rows from which there is room for what to do next."""
 
 
+class _Numbers(Static):
+    """Painted again for the width it has got, which a change of the terminal's class gives it after its parent's."""
+
+    def on_resize(self) -> None:
+        """Its bar has another length."""
+        self.query_ancestor(LivePanes).paint()
+
+
 class LivePanes(Vertical):
     """Shows the run it was given last."""
 
@@ -81,7 +89,7 @@ class LivePanes(Vertical):
         with Horizontal(id="upper"):
             with Vertical(id="chart-box", classes="box"):
                 yield LossChart(id="chart")
-            yield Static(id="now", classes="box")
+            yield _Numbers(id="now", classes="box")
         yield Static(id="folded")
         yield SamplesPane(id="samples", classes="box")
         with Vertical(id="events-box", classes="box"):

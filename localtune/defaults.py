@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from localtune.backend import Device, Precision, Refusal
-from localtune.memory import readable
 from localtune.model import ModelFiles
 from localtune.settings import Recipe
+from localtune.sizes import readable
 
 LEARNING_RATES = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
 """With AdamW, by method."""

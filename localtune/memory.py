@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from localtune.adapter import Full, Lora, Nothing, Trainable
 from localtune.backend import Device, Precision
 from localtune.model import ModelFiles, TensorInfo
+from localtune.sizes import readable
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 FLOATING = ("F32", "BF16", "F16")
@@ -216,14 +217,6 @@ def _module(name: str) -> str:
 
 def _quantised(tensor: TensorInfo) -> bool:
     return len(tensor.shape) == 2 and ".layers." in tensor.name
-
-
-def readable(size: float) -> str:
-    """`size` for a person."""
-    for limit, text in ((1e7, f"{size / 1e6:.1f} MB"), (1e9, f"{size / 1e6:.0f} MB"), (1e10, f"{size / 1e9:.2f} GB")):
-        if size < limit:
-            return text
-    return f"{size / 1e9:.1f} GB"
 
 
 def largest(items: Sequence[Item]) -> Item:

@@ -19,12 +19,13 @@ from localtune.data.order import total_updates, updates_per_epoch
 from localtune.data.prepared import Prepared
 from localtune.data.segments import lengths, targets
 from localtune.errors import Problem, ResourceError
-from localtune.memory import Item, Load, largest, loss_chunk, memory_items, readable, state_size, trained_shapes
+from localtune.memory import Item, Load, largest, loss_chunk, memory_items, state_size, trained_shapes
 from localtune.model import ModelFiles
 from localtune.objectives import SFT
 from localtune.outlay import exact_size, product_items, proof_seconds, writing_seconds
 from localtune.schedule import Schedule, warmup_steps
 from localtune.settings import Recipe
+from localtune.sizes import readable
 
 ROW_TOKENS = {"cpu": 2048, "cuda": 16384, "metal": 8192, "none": 2048}
 """Tokens of a micro-batch beyond which more rows bring no speed."""

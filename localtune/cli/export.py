@@ -16,7 +16,6 @@ from localtune.events import Event
 from localtune.export.encodings import ENCODINGS
 from localtune.export.quantize_tool import kinds
 from localtune.job import Job, unfinished
-from localtune.memory import readable
 from localtune.mlx_lm_adapter import FOLDER, copy_for_mlx_lm
 from localtune.model import ModelFiles, resolve
 from localtune.products import making, writing
@@ -25,6 +24,7 @@ from localtune.products.delivery import TARGETS, check_targets, deliver, describ
 from localtune.products.gguf import Tools, export, source_of_run
 from localtune.products.source import Source, of_folder
 from localtune.runs.files import folder_size, is_complete
+from localtune.sizes import readable
 
 
 @dataclass(frozen=True)

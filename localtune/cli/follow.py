@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from localtune.cli.show import duration, event_lines, speed, step_line
 from localtune.errors import Problem
 from localtune.events import Event, Failed, Step, to_json
-from localtune.memory import readable
 from localtune.runs.folder import ALIVE, Run, Status
+from localtune.sizes import readable
 
 POLL = 0.2
 """Seconds between two looks at the folder."""

@@ -11,10 +11,10 @@ from localtune.cli.making import ended, path_of, shown
 from localtune.cli.options import confirm_download
 from localtune.errors import InputError, Problem
 from localtune.events import Event
-from localtune.memory import readable
 from localtune.model import resolve
 from localtune.products.fused import fuse_run, fused_adapter, requantised
 from localtune.runs.files import folder_size
+from localtune.sizes import readable
 
 
 @click.command()

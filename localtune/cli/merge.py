@@ -8,10 +8,10 @@ import click
 from localtune.cli.making import path_of
 from localtune.cli.options import to_json
 from localtune.errors import InputError, Problem
-from localtune.memory import readable
 from localtune.merging import How, merge
 from localtune.products import writing
 from localtune.runs.files import folder_size
+from localtune.sizes import readable
 
 
 @click.command("merge")

@@ -14,11 +14,11 @@ from localtune.deliver.hub_folder import Sent, chosen, kind_of
 from localtune.deliver.push import Pushed, push, ready
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem
 from localtune.job import Job
-from localtune.memory import readable
 from localtune.modelcard import Kind
 from localtune.products import RECORD
 from localtune.products.card import card_of, record_of
 from localtune.runs.files import is_complete
+from localtune.sizes import readable
 
 
 @click.command("push")

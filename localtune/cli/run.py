@@ -9,12 +9,12 @@ from localtune.cli.options import confirm_download, read_recipe, recipe_argument
 from localtune.cli.show import plan_lines, report_lines
 from localtune.errors import InputError, Problem
 from localtune.launch import check, create_run, make_ready, start
-from localtune.memory import readable
 from localtune.runs import checkpoints
 from localtune.runs.files import folder_size
 from localtune.runs.folder import ALIVE, Run
 from localtune.runs.lock import owned
 from localtune.runs.store import find_run
+from localtune.sizes import readable
 
 
 @click.command()

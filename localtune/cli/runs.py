@@ -15,12 +15,12 @@ from localtune.cli.show import event_lines, plan_lines
 from localtune.errors import InputError, Problem, safe
 from localtune.events import Evaluation, Event, Sample, Step
 from localtune.job import read_plan
-from localtune.memory import readable
 from localtune.recipe import load
 from localtune.runs.files import folder_size, read_json
 from localtune.runs.folder import ALIVE, Run
 from localtune.runs.lock import PRODUCTS, SUPERVISOR, WORKER, RunLock, owned
 from localtune.runs.store import all_runs, find_run, root
+from localtune.sizes import readable
 
 
 @click.group(invoke_without_command=True)

@@ -10,11 +10,11 @@ from localtune.cli.options import to_json
 from localtune.cli.show import duration
 from localtune.errors import LocaltuneError, safe
 from localtune.events import Done, Evaluation, Step
-from localtune.memory import readable
 from localtune.recipe import load
 from localtune.runs.files import folder_size, read_json
 from localtune.runs.folder import Run
 from localtune.runs.store import find_run
+from localtune.sizes import readable
 
 NONE = "—"
 

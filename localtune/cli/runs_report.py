@@ -15,11 +15,11 @@ from localtune.cli.show import VERDICTS, duration, plan_lines
 from localtune.errors import InputError, LocaltuneError, Problem
 from localtune.events import Done, Evaluation, Event, Match, Proof, Sample, Step, Warn
 from localtune.job import read_plan
-from localtune.memory import readable
 from localtune.recipe import load
 from localtune.runs.files import folder_size, write_bytes
 from localtune.runs.folder import Run
 from localtune.runs.store import find_run
+from localtune.sizes import readable
 
 STYLE = """
 :root { color-scheme: light dark; }

@@ -20,10 +20,10 @@ from localtune.events import (
     Unknown,
     Warn,
 )
-from localtune.memory import readable
 from localtune.plan import Plan
 from localtune.score import perplexity
 from localtune.settings import Recipe
+from localtune.sizes import readable
 
 VERDICTS = {True: "ok", False: "FAILED", None: "—"}
 """Of a check; None = there was nothing to compare."""

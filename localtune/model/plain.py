@@ -17,7 +17,7 @@ from localtune.model import ModelFiles, bitsandbytes_layout, mlx_layout
 from localtune.model import weights as stored
 from localtune.model.packed import Packed
 from localtune.model.tensors import TensorInfo
-from localtune.model.weights import Piece, Weights, decode, encode
+from localtune.model.weights import ByName, Piece, Weights, decode, encode
 
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """The header's name of a type, by the configuration's."""
@@ -56,7 +56,7 @@ def refuse_quantized(model: ModelFiles, fix: str = "take the original 16-bit mod
         raise InputError(Problem("fuse.quantized", what, model.name, fix=fix))
 
 
-class PlainWeights:
+class PlainWeights(ByName):
     """Reads dequantised tensors by name, as `Weights` reads stored ones."""
 
     def __init__(self, weights: Weights, packed: dict[str, Packed]) -> None:
@@ -69,18 +69,6 @@ class PlainWeights:
     def tensors(self) -> tuple[TensorInfo, ...]:
         """Every tensor, in the order of the files."""
         return tuple(self._tensors.values())
-
-    def __getitem__(self, name: str) -> TensorInfo:
-        return self._tensors[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tensors
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
     def rows(self, name: str, start: int, stop: int) -> Floats:
         """Rows `start` to `stop`, float32 [stop - start, ...], an array of its own. Raises as `Weights.rows` does."""

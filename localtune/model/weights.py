@@ -59,18 +59,10 @@ def one_file(path: Path) -> OneFile:
     return OneFile(path.parent, read_header(path))
 
 
-class Weights:
-    """Reads tensors by name. Files are mapped when first needed."""
+class ByName:
+    """Tensors found by their names, in the order of the files."""
 
-    def __init__(self, stored: Stored) -> None:
-        self._folder = stored.folder
-        self._tensors = {tensor.name: tensor for tensor in stored.tensors}
-        self._sizes: dict[str, int] = {}
-        self._offsets: dict[str, int] = {}
-        for tensor in stored.tensors:
-            self._offsets[tensor.name] = self._sizes.get(tensor.shard, 0)
-            self._sizes[tensor.shard] = self._offsets[tensor.name] + tensor.size
-        self._maps: dict[str, memoryview] = {}
+    _tensors: dict[str, TensorInfo]
 
     def __getitem__(self, name: str) -> TensorInfo:
         return self._tensors[name]
@@ -83,6 +75,20 @@ class Weights:
 
     def __len__(self) -> int:
         return len(self._tensors)
+
+
+class Weights(ByName):
+    """Reads tensors by name. Files are mapped when first needed."""
+
+    def __init__(self, stored: Stored) -> None:
+        self._folder = stored.folder
+        self._tensors = {tensor.name: tensor for tensor in stored.tensors}
+        self._sizes: dict[str, int] = {}
+        self._offsets: dict[str, int] = {}
+        for tensor in stored.tensors:
+            self._offsets[tensor.name] = self._sizes.get(tensor.shard, 0)
+            self._sizes[tensor.shard] = self._offsets[tensor.name] + tensor.size
+        self._maps: dict[str, memoryview] = {}
 
     def raw(self, name: str) -> memoryview:
         """The bytes of a tensor as they lie in its file, read when looked at."""

@@ -9,10 +9,10 @@ from localtune.adapter import Full
 from localtune.errors import InputError
 from localtune.export.identity import DataSet
 from localtune.job import Job, versions
-from localtune.memory import readable
 from localtune.modelcard import Kind, model_card, stated_licence
 from localtune.proof import Proof
 from localtune.runs.files import read_json
+from localtune.sizes import readable
 
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "training of every weight"}
 LOSSES = {"base": "loss of the base", "tuned": "loss while training ended", "weights": "loss of this model"}

@@ -10,9 +10,10 @@ from safetensors import safe_open
 from localtune.adapter import Full, Lora
 from localtune.backend import Device, Precision
 from localtune.errors import ResourceError
-from localtune.memory import Load, memory_items, readable, trainable_count
+from localtune.memory import Load, memory_items, trainable_count
 from localtune.model import resolve
 from localtune.plan import Plan, check_fits, from_json, make_plan
+from localtune.sizes import readable
 from tests.command import MODEL
 from tests.unit.shapes import GB, HIDDEN, VOCABULARY, big_model, prepared, recipe
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from localtune.errors import LocaltuneError
-from localtune.memory import readable
 from localtune.runs.files import read_json
 from localtune.runs.folder import ALIVE, Run
 from localtune.runs.store import all_runs, find_run
+from localtune.sizes import readable
 
 LOOKED_AT = 50
 """Newest runs that are asked whether they train."""

@@ -8,7 +8,7 @@ from typing import Any
 from textual.content import Content
 
 from localtune.events import Event, Phase, Product, Proof, Replies, Warn, from_json
-from localtune.memory import readable
+from localtune.sizes import readable
 from localtune_tui.amounts import duration
 from localtune_tui.exporting import Exportable
 from localtune_tui.text import shown

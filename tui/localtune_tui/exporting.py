@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from localtune.errors import LocaltuneError
-from localtune.memory import readable
 from localtune.runs.files import folder_size, read_json
 from localtune.runs.folder import ALIVE, Run
 from localtune.runs.store import find_run
+from localtune.sizes import readable
 
 BITS = {
     "Q4_K_M": 4.9, "Q4_K_S": 4.6, "Q5_K_M": 5.7, "Q6_K": 6.6, "Q8_0": 8.5, "BF16": 16.0, "F16": 16.0, "F32": 32.0,

@@ -23,7 +23,7 @@ from localtune.events import (
     Unknown,
     Warn,
 )
-from localtune.memory import readable
+from localtune.sizes import readable
 from localtune_tui.amounts import about, bar, clock, duration, sign, trend
 from localtune_tui.facts import Facts
 from localtune_tui.run_rows import stem

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from localtune.memory import readable
 from localtune.settings import Recipe
+from localtune.sizes import readable
 
 Weight = Literal["", "good", "bad", "caution", "quiet"]
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "every weight"}

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from localtune.errors import LocaltuneError
-from localtune.memory import readable
 from localtune.runs.folder import ALIVE
 from localtune.runs.store import all_runs
+from localtune.sizes import readable
 from localtune_tui.modals.pick import Entry
 from localtune_tui.modals.pick_file import PickFile
 

@@ -18,8 +18,8 @@ from textual.widgets import DirectoryTree, Input, OptionList
 from textual.widgets.directory_tree import DirEntry
 from textual.widgets.tree import TreeNode
 
-from localtune.memory import readable
 from localtune.settings import is_hub_data
+from localtune.sizes import readable
 from localtune_tui.modals.pick import Entry, Pick, fits
 from localtune_tui.text import shown
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from localtune.memory import readable
+from localtune.sizes import readable
 from localtune_tui.cache import CachedModel, cached_models
 from localtune_tui.modals.pick import Entry, Pick, fits
 

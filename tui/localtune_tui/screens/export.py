@@ -11,7 +11,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from localtune.memory import readable
+from localtune.sizes import readable
 from localtune_tui.asking import Asked, AskError
 from localtune_tui.export_work import Line, Work, earlier, painted
 from localtune_tui.exporting import HUB, Exportable, commands, disk_needed, exportable

@@ -11,7 +11,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import DataTable, Static
 
-from localtune.memory import readable
+from localtune.sizes import readable
 from localtune_tui import findings
 from localtune_tui.asking import Asked, AskError
 from localtune_tui.cache import CachedModel, cached_models, delete

@@ -5,6 +5,7 @@ with the code of the error it met, or with 130 when it was asked to stop. Whoeve
 """
 
 import errno
+import os
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from localtune.adapter import Full
 from localtune.backend import Session, load_backend
@@ -282,7 +284,14 @@ def main() -> None:
         what = f"{type(error).__name__}: {error}"
         fix = f"localtune tail {run.name} --log"
         code = _fail(run, RunFailed(Problem("internal", what, where=str(run.log), fix=fix)))
-    sys.exit(code)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: everything is written, and taking down a framework takes a second."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """transformers, peft and bitsandbytes, imported late, quietly, and without a connection.
 
 They take seconds to import, so nothing here happens before a model is opened. bitsandbytes asks the package `kernels`
-for code from the hub while it is imported; that is shut here, so that opening a model downloads and runs nothing.
+for code from the hub while it is imported; that is shut here, so that opening a model downloads and runs nothing. It
+also hands two functions to torch's compiler, which takes a second to load and a C++ compiler to run: that is shut, too.
 """
 
 import logging
@@ -38,7 +39,7 @@ def peft() -> Any:
 def bitsandbytes() -> Any:
     """The module `bitsandbytes`. Raises `ImportError` where it is not installed."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    with quietly(), _no_hub_kernels():
+    with quietly(), _no_hub_kernels(), _no_compiler():
         import bitsandbytes as module
     return module
 
@@ -69,3 +70,16 @@ def _no_hub_kernels() -> Iterator[None]:
             del sys.modules["kernels"]
         else:
             sys.modules["kernels"] = before
+
+
+@contextmanager
+def _no_compiler() -> Iterator[None]:
+    """`torch.compile` leaves functions as they are; what the user has set wins."""
+    name = "TORCHDYNAMO_DISABLE"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]

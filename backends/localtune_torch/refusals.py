@@ -31,6 +31,20 @@ PRECISIONS = {
 }  # fmt: skip
 """Storage and compute types that are supported together."""
 
+COMMON = {
+    "gemma2": "Gemma2ForCausalLM",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "mixtral": "MixtralForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+}
+"""Models that are known to keep a cache and to take position ids, so that transformers, whose import takes seconds,
+need not be asked before a run begins; a test asks it."""
 UNPACK = "--set train.pack=false"
 
 
@@ -46,16 +60,24 @@ def refusals(model: ModelFiles, settings: Settings) -> list[Refusal]:
 
 def _model(model: ModelFiles) -> Iterator[Refusal]:
     config = model.config
-    names = _causal_models()
-    if names.get(config.model_type) != config.architecture:
-        known = "is no text-only causal language model of the installed transformers"
-        yield Refusal("model", f"{config.architecture} (model_type {config.model_type}) {known}")
-    elif "past_key_values" not in _forward_parameters(config.architecture):
-        yield Refusal("model", f"{config.architecture} keeps no key-value cache, which answering here needs")
+    if not _is_common(model):
+        yield from _uncommon(config.model_type, config.architecture)
     if config.quantized:
         reason = f"the checkpoint is already quantised ({config.quantized})"
         mlx = "--backend mlx   or " if config.quantized == "mlx" else ""
         yield Refusal("model", reason, f"{mlx}name the original 16-bit model; train.method=qlora quantises it here")
+
+
+def _is_common(model: ModelFiles) -> bool:
+    return COMMON.get(model.config.model_type) == model.config.architecture
+
+
+def _uncommon(model_type: str, architecture: str) -> Iterator[Refusal]:
+    if causal_models().get(model_type) != architecture:
+        known = "is no text-only causal language model of the installed transformers"
+        yield Refusal("model", f"{architecture} (model_type {model_type}) {known}")
+    elif "past_key_values" not in forward_parameters(architecture):
+        yield Refusal("model", f"{architecture} keeps no key-value cache, which answering here needs")
 
 
 def _attention(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
@@ -73,13 +95,15 @@ def _attention(model: ModelFiles, settings: Settings) -> Iterator[Refusal]:
 
 
 def _unpackable(model: ModelFiles) -> str:
+    if _is_common(model):
+        return ""
     transformers = libraries.transformers()
     config: Any = transformers.AutoConfig.from_pretrained(model.folder, local_files_only=True)
     others = sorted(set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS)
     if others or model.config.model_type in RECURRENT_MODELS:
         kind = ", ".join(others) or "recurrent"
         return f"{model.config.architecture} has {kind} layers, which carry state from one packed example to the next"
-    if "position_ids" not in _forward_parameters(model.config.architecture):
+    if "position_ids" not in forward_parameters(model.config.architecture):
         return f"{model.config.architecture} takes no position ids, so packed examples would see each other"
     return ""
 
@@ -120,11 +144,13 @@ def _misread(model: ModelFiles, precision: Precision) -> Iterator[Refusal]:
         yield Refusal("train.method", reason, "--set train.method=lora   or   --backend mlx")
 
 
-def _forward_parameters(architecture: str) -> set[str]:
+def forward_parameters(architecture: str) -> set[str]:
+    """Names of what `forward` of that class of transformers takes."""
     return set(inspect.signature(getattr(libraries.transformers(), architecture).forward).parameters)
 
 
-def _causal_models() -> dict[str, str]:
+def causal_models() -> dict[str, str]:
+    """`model_type` -> class of every causal language model of the installed transformers."""
     libraries.transformers()
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 

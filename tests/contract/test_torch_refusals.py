@@ -1,5 +1,6 @@
 """What PyTorch refuses by name before anything is loaded."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 from localtune_torch.nf4_kernel import misread
+from localtune_torch.refusals import COMMON, causal_models, forward_parameters
 
 from localtune.adapter import TARGET_SETS, Full
 from localtune.backend import Backend, Precision, Refusal, Settings
 from localtune.errors import InputError
 from localtune.model import ModelConfig
+from tests.command import ROOT
 from tests.contract.conftest import LORA, NF4, Models, Opener, installed, needs
 from tests.contract.test_probe_and_refusals import settings
 
@@ -48,6 +51,37 @@ def test_what_would_train_another_model_is_refused(
     found = [one for one in refused(backend, models, asked, **changed) if "reads NF4 rows" not in one.reason]
     assert [refusal.setting for refusal in found] == [setting]
     assert word in found[0].reason
+
+
+@pytest.mark.parametrize("model_type", COMMON)
+def test_what_is_said_of_common_models_without_asking_transformers_is_true(model_type: str) -> None:
+    assert causal_models()[model_type] == COMMON[model_type]
+    assert {"past_key_values", "position_ids"} <= forward_parameters(COMMON[model_type])
+
+
+def test_a_common_model_is_planned_without_transformers() -> None:
+    code = """
+import sys
+from pathlib import Path
+from localtune.backend import load_backend
+from localtune.model import resolve
+from tests.command import MODEL
+from tests.contract.test_probe_and_refusals import settings
+assert load_backend("torch").supports(resolve(str(MODEL), Path(), offline=True), settings()) == []
+sys.exit("transformers.modeling_utils" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_bitsandbytes_brings_no_compiler_along() -> None:
+    needs(NF4)
+    code = """
+import os, sys
+from localtune_torch import libraries
+libraries.bitsandbytes()
+sys.exit("torch._inductor.compile_fx" in sys.modules or "TORCHDYNAMO_DISABLE" in os.environ)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 @pytest.mark.parametrize("storage", ["affine2", "affine4", "affine8", "mxfp4", "nvfp4", "mxfp8"])

@@ -37,6 +37,8 @@ BUDGET, FEWEST, PROMPTS, ANSWER = 30.0, 32, 4, 128
 """Seconds for the positions of one file, positions that are compared in any case, answers and their tokens at most."""
 START, POSITION, READING = 1.0, 0.002, 1e10
 """Seconds to open a file and per position; bytes of weights that pass per second, once for each token."""
+READ_BACK = 1.5e8
+"""Weights of a file that are read back and compared in a second; measured on two cores: 1e8 to 3e8."""
 DISK = 5e8
 """Bytes per second that a disk takes."""
 
@@ -111,14 +113,15 @@ def exact_size(model: ModelFiles, encodings: Sequence[str]) -> int:
 
 
 def proof_seconds(model: ModelFiles, prepared: Prepared, encodings: Sequence[str]) -> float:
-    """Seconds to compute the fused weights and every file at the compared positions."""
+    """Seconds to compute the fused weights and every file at the compared positions, and to read every file back."""
     if not encodings:
         return 0.0
     files = [gguf_size(model, encoding) for encoding in encodings]
     if exact_size(model, encodings):
         files.append(exact_size(model, encodings))
     there = len(places_in(rows_to_compare(prepared)[1], model.config.context).row)
-    return sum(_file_seconds(size, there) for size in [*files, 4 * model.parameters])
+    read_back = len(files) * model.parameters / READ_BACK
+    return read_back + sum(_file_seconds(size, there) for size in [*files, 4 * model.parameters])
 
 
 def _file_seconds(size: int, there: int) -> float:

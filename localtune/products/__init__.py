@@ -5,7 +5,6 @@ ends the work with `RunFailed`. What was not written here is never replaced.
 """
 
 import errno
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from localtune.errors import InputError, MachineError, Problem, ResourceError, RunFailed
 from localtune.events import Proof as Proved
 from localtune.proof import Proof
+from localtune.runs.files import replace
 from localtune.runs.folder import Run
 from localtune.runs.lock import PRODUCTS, RunLock
 
@@ -77,7 +77,7 @@ def set_aside(product: Path, aside: Path) -> Path:
     while free.exists():
         number += 1
         free = aside.with_name(f"{number}.{aside.name}")
-    os.replace(product, free)
+    replace(product, free)
     return free
 
 

@@ -1,28 +1,31 @@
-"""The adapter of a run as a GGUF of its own: small, and worn over any GGUF of its base by llama.cpp.
+"""An adapter as a GGUF of its own: small, and worn over any GGUF of its base by llama.cpp.
 
-It is compared as it will be used: over an exact GGUF of the base, which is written for that alone and removed.
+That of a run is compared as it will be used: over an exact GGUF of the base, which is written for that alone and
+removed.
 """
 
 import importlib.util
-import os
 import time
 from collections.abc import Generator
 from pathlib import Path
 
-from localtune.adapter import Full
+from localtune import __version__
+from localtune.adapter import WEIGHTS_FILE, Full
+from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, MachineError, Problem
 from localtune.events import Event, Phase, Product, Warn
 from localtune.export import prepare
 from localtune.export.adapter_file import Encoding, write_adapter
 from localtune.export.gguf_file import PROOF, set_string, write_gguf
-from localtune.export.identity import file_name
+from localtune.export.identity import file_name, identify
 from localtune.job import Job, changes_since, unfinished
+from localtune.model import ModelFiles
 from localtune.outlay import exact_encoding
 from localtune.products import event_of, making, name_in, writing
 from localtune.products.book import enter, exporting, refuse_foreign, rejected, summary, temporary_of
 from localtune.products.source import Source, of_adapter
 from localtune.proof import Proof, prove_file
-from localtune.runs.files import is_complete, settle, sweep
+from localtune.runs.files import is_complete, settle, sha256, sweep
 
 ENCODING: Encoding = "F16"
 """Of the adapter's own matrices: their rounding is far below what any type does to the base."""
@@ -38,25 +41,46 @@ def export_adapter(job: Job, folder: Path | None = None, *, check: bool = True) 
     changes_since(job)
     with making(job.run):
         source = yield from of_adapter(job, folder, check=check)
-        path = source.folder / file_name(source.identity, ENCODING, "LoRA")
-        with writing(source.folder):
-            source.folder.mkdir(parents=True, exist_ok=True)
-        temporary = temporary_of(path)
-        with exporting(source.folder):
-            refuse_foreign(source, [path.name])
-            sweep(source.folder)
-            try:
-                yield from _made(job, source, path, temporary)
-            finally:
-                temporary.unlink(missing_ok=True)
+        return (yield from _exported(source, job.run.adapter))
+
+
+def export_adapter_folder(adapter: Path, model: ModelFiles, folder: Path) -> Generator[Event, None, Path]:
+    """Write any PEFT adapter of `model` as a GGUF in `folder`; nothing is known of what it said in training.
+
+    Raises `InputError` for one that llama.cpp cannot wear.
+    """
+    told = {
+        "version": __version__,
+        "merge": "none: the adapter alone",
+        "adapter.sha256": sha256(adapter / WEIGHTS_FILE),
+    }
+    name, base = adapter.resolve().name, model.name
+    identity = identify(model, finetune=name, base=base, revision=model.revision, lineage=told)
+    path = yield from _exported(Source(model, Tokenizer(model.folder), None, identity, folder), adapter)
+    yield Warn("proof.unknown", "not compared with its training, of which nothing is known here")
     return path
 
 
-def _made(job: Job, source: Source, path: Path, temporary: Path) -> Generator[Event, None, None]:
+def _exported(source: Source, adapter: Path) -> Generator[Event, None, Path]:
+    path = source.folder / file_name(source.identity, ENCODING, "LoRA")
+    with writing(source.folder):
+        source.folder.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_of(path)
+    with exporting(source.folder):
+        refuse_foreign(source, [path.name])
+        sweep(source.folder)
+        try:
+            yield from _made(source, adapter, path, temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def _made(source: Source, adapter: Path, path: Path, temporary: Path) -> Generator[Event, None, None]:
     yield Phase("exporting", path.name)
     began = time.monotonic()
     with writing(path.parent):
-        write_adapter(job.run.adapter, job.model, temporary, source.identity, ENCODING)
+        write_adapter(adapter, source.model, temporary, source.identity, ENCODING)
     seconds = time.monotonic() - began
     proof = yield from _proven(source, temporary, path.name)
     with writing(path.parent):
@@ -64,8 +88,7 @@ def _made(job: Job, source: Source, path: Path, temporary: Path) -> Generator[Ev
         if proof is not None and not proof.passed:
             raise rejected(source, proof, temporary, path)
         settle(temporary)
-        enter(source, temporary, path.name, proof)
-        os.replace(temporary, path)
+        enter(source, temporary, path, proof)
     yield Product("adapter GGUF", name_in(path, source.run), path.stat().st_size, seconds)
 
 

@@ -1,6 +1,5 @@
 """The adapter of a run in the base's own weights: a complete model folder, compared with what was trained."""
 
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,6 +24,7 @@ from localtune.reference import Reference, write
 from localtune.requantise import requantise
 from localtune.runs.files import MANIFEST, folder_size, is_complete, new_folder, read_json, sha256, sweep, write_json
 from localtune.score import nothing_asked
+from localtune.typed import typed
 
 KEPT, KEPT_LEAST = 0.95, 0.5
 """Share of the intended change that must survive rounding to the base's type, in all and in each module; float32 is
@@ -218,7 +218,7 @@ def _can_be_fused(job: Job) -> None:
         fix = f"localtune export {job.run.name} --gguf Q8_0"
         what = "every weight was trained: there is no adapter to fuse, the product is whole"
         raise InputError(Problem("fuse.full", what, str(job.run.model), fix=fix))
-    original = f"localtune fuse {shlex.quote(str(job.run.adapter))} -m ORIGINAL_16_BIT_MODEL -o FUSED --force"
+    original = f"localtune fuse {typed(job.run.adapter)} -m ORIGINAL_16_BIT_MODEL -o FUSED --force"
     refuse_quantized(job.model, f"localtune chat {job.run.name}   or   {original}")
     if not is_complete(job.run.adapter, verify=True):
         raise unfinished(job.run)
@@ -245,9 +245,7 @@ def _refuse_foreign(target: Path, run: str) -> None:
 
 
 def _exists(target: Path, what: str) -> InputError:
-    return InputError(
-        Problem("fuse.exists", what, str(target), fix=f"move it away, or  -o {shlex.quote(f'{target}-2')}")
-    )
+    return InputError(Problem("fuse.exists", what, str(target), fix=f"move it away, or  -o {typed(f'{target}-2')}"))
 
 
 def _adapter(job: Job) -> str:

@@ -1,7 +1,6 @@
 """GGUF files of a source, each read back by llama.cpp and compared before it gets its name."""
 
 import importlib.util
-import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +25,7 @@ from localtune.products.delivery import deliver, describe
 from localtune.products.fused import fused
 from localtune.products.source import Source, of_run
 from localtune.proof import Proof, prove_file
-from localtune.proof.checks import loss
+from localtune.proof.checks import loss, never, spokesman
 from localtune.proof.stored import Wanted, of_file, of_weights
 from localtune.reference import Reference
 from localtune.runs.files import is_complete, settle, sweep
@@ -104,6 +103,10 @@ class _Work:
         self.source, self.asked, self.tools, self.heed = source, asked, tools, heed
         self.reference = source.reference
         """What the files are compared with; None where nothing is."""
+        self.speaker = ""
+        """The file that speaks for the weights in it, and how it was compared; "" where they were computed."""
+        self.conversion: Proof | None = None
+        """Of an exact file that nobody asked for."""
         self.exact = next((name for name in EXACT if name in asked), exact_encoding(source.model))
         """In which the conversion is proven, and from which llama-quantize works."""
         ours = CONVERTED if tools.converter or tools.imatrix else tuple(ENCODINGS)
@@ -173,6 +176,7 @@ class _Work:
         proof = yield from self._proven(temporary, f"conversion ({self.exact})", self.exact)
         if proof is not None and not proof.passed:
             raise rejected(self.source, proof, temporary, self.paths[self.exact])
+        self.conversion = proof
 
     def _file(self, encoding: str, temporary: Path, seconds: float) -> Generator[Event, None, Sequence[Ints]]:
         """Prove the file at `temporary` and give it its name; returns its answers to the prompts."""
@@ -184,8 +188,7 @@ class _Work:
             if proof is not None and not proof.passed:
                 raise rejected(self.source, proof, temporary, path)
             settle(temporary)
-            enter(self.source, temporary, path.name, proof)
-            os.replace(temporary, path)
+            enter(self.source, temporary, path, proof, self.conversion)
         yield Product(encoding, name_in(path, self.source.run), path.stat().st_size, seconds)
         return proof.answers if proof else ()
 
@@ -194,19 +197,28 @@ class _Work:
         yield Phase("proving", product)
         assert self.reference is not None
         tokenizer, reference = self.source.tokenizer, self.reference
-        differs = self.ready.vocabulary.differs if self.ready else _never
+        differs = self.ready.vocabulary.differs if self.ready else never
+        made_of = self._made_of(path)
         try:
-            proof = prove_file(
-                path, product, encoding, tokenizer, reference, self.heed, differs=differs, made_of=self._made_of(path)
-            )
+            proof = prove_file(path, product, encoding, tokenizer, reference, self.heed, differs=differs,
+                               made_of=made_of, speaker=self.speaker)  # fmt: skip
         except MachineError as error:
             yield _unverified(error.problems[0].what, error.problems[0].fix)
             self.reference = None
             return None
         yield event_of(proof)
         if encoding in EXACT and proof.passed:
-            self.reference = _exact_reference(self.reference, proof, path)
+            self._let_speak(proof, encoding, path)
         return proof
+
+    def _let_speak(self, proof: Proof, encoding: str, path: Path) -> None:
+        """Where nothing here computed the weights in float32, an exact file that passed speaks for them from now on."""
+        reference = self.reference
+        if reference is None or proof.heard is None or reference.computed.get("weights") == "float32":
+            return
+        self.speaker = f"the {encoding} file, itself {_compared(proof, reference)}"
+        there = reference.thinned(*affordable(path.stat().st_size))
+        self.reference = there.also("weights", proof.heard, "float32", proof.answers)
 
     def _made_of(self, path: Path) -> Wanted | None:
         """What the tensors of the file at `path` should be: the weights, else those of the exact file."""
@@ -217,16 +229,11 @@ class _Work:
         return None if exact == path else of_file(exact)
 
 
-def _never(text: str) -> bool:
-    return False
-
-
-def _exact_reference(reference: Reference, proof: Proof, path: Path) -> Reference:
-    """Where nothing here computed the weights in float32, an exact file that passed speaks for them from now on."""
-    if proof.heard is None or reference.computed.get("weights") == "float32":
-        return reference
-    there = reference.thinned(*affordable(path.stat().st_size))
-    return there.also("weights", proof.heard, "float32", proof.answers)
+def _compared(proof: Proof, reference: Reference) -> str:
+    """How closely the file of `proof` was looked at."""
+    if all(check.passed is None for check in proof.checks if check.name == "file"):
+        return "not compared with them"
+    return f"compared in {reference.computed[spokesman(reference)]}"
 
 
 def _worse(reference: Reference) -> Generator[Event, None, None]:

@@ -1,6 +1,7 @@
 """What can be exported: the product of a run, or any model folder, with what is known of what it says."""
 
-import shlex
+import hashlib
+import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from localtune import __version__
-from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Full, Lora, Nothing, Trainable
+from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Full, Lora, Nothing, Trainable, base_of
 from localtune.answering import usable_memory, willing
 from localtune.backend import Device, MemorySpec, Precision, Session, Settings, load_backend
 from localtune.batch import Segment
@@ -20,7 +21,7 @@ from localtune.errors import InputError, LocaltuneError, MachineError, Problem, 
 from localtune.events import Event, Phase, Warn
 from localtune.export.identity import Identity, identify
 from localtune.job import Job
-from localtune.model import ModelFiles, resolve
+from localtune.model import ModelFiles, fingerprint, resolve
 from localtune.model.plain import refuse_quantized
 from localtune.outlay import ANSWER
 from localtune.places import places_in
@@ -31,6 +32,7 @@ from localtune.reference import Prompt, Reference, ask, listen, read, record
 from localtune.runs.files import read_json, sha256
 from localtune.runs.folder import Run
 from localtune.score import nothing_asked
+from localtune.typed import typed
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,18 @@ def of_adapter(job: Job, folder: Path | None, *, check: bool) -> Generator[Event
 
 def of_folder(name: str, folder: Path, *, check: bool = True) -> Generator[Event, None, Source]:
     """A model's folder, compared at built-in passages by the first backend here that computes it as it is."""
-    model = resolve(name, Path.cwd())
-    if (model.folder / CONFIG_FILE).is_file():
-        what = "is an adapter; what is exported is a whole model"
-        fix = f"localtune fuse {shlex.quote(name)} -m MODEL -o FUSED"
+    if (Path(name) / CONFIG_FILE).is_file():
+        what, base = "is an adapter; what is exported is a whole model", base_of(Path(name)) or "MODEL"
+        fix = f"{typed('localtune', 'fuse', name, '-m', base, '-o', 'FUSED')}   then   localtune export FUSED"
         raise InputError(Problem("export.adapter", what, name, fix=fix))
+    model = resolve(name, Path.cwd())
     refuse_quantized(model, "export the original 16-bit model")
     tokenizer, reference = Tokenizer(model.folder), None
     if check:
         yield Phase("recording", "what the weights say at built-in passages")
         reference = yield from _first_heard(_unknown(model, tokenizer), model)
-    identity = identify(model, finetune="", base=None, revision=None, lineage={"version": __version__})
+    lineage = {"version": __version__, "model.sha256": _digest(model)}
+    identity = identify(model, finetune="", base=None, revision=None, lineage=lineage)
     return Source(model, tokenizer, reference, identity, folder)
 
 
@@ -206,6 +209,11 @@ def _unknown(model: ModelFiles, tokenizer: Tokenizer) -> Reference:
         prompts = [Prompt(question, np.array(asked, np.int32))]
     fitting = tuple(prompt for prompt in prompts if len(prompt.tokens) <= model.config.context - ANSWER)
     return Reference(places_in(segments, model.config.context), fitting, model.stop_ids, "built-in", {}, {}, {})
+
+
+def _digest(model: ModelFiles) -> str:
+    """One hash of every file that decides what the model says."""
+    return hashlib.sha256(json.dumps(fingerprint(model), sort_keys=True).encode()).hexdigest()
 
 
 def _identity(job: Job, lineage: dict[str, str]) -> Identity:

@@ -19,6 +19,7 @@ from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
 from localtune.distribution import Distributions
 from localtune.errors import InputError, RunFailed
+from localtune.export.read import read_gguf
 from localtune.llamacpp import LlamaServer
 from localtune.outlay import EXACT, affordable
 from localtune.proof import checks
@@ -30,10 +31,6 @@ from localtune.score import nothing_asked
 
 BESIDE = 64
 """Tokens of context beyond the longest row and answer."""
-
-
-def _never(text: str) -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -83,32 +80,34 @@ def prove_file(
     reference: Reference,
     check: Callable[[], None] = nothing_asked,
     *,
-    differs: Callable[[str], bool] = _never,
+    differs: Callable[[str], bool] = checks.never,
     made_of: Wanted | None = None,
     base: Path | None = None,
+    speaker: str = "",
 ) -> Proof:
     """Everything that can be said of the GGUF at `path`; `check` may raise in between.
 
     Texts of which llama.cpp `differs` are left out. `made_of` is what its tensors should be, where that is known. With
-    `base`, the file is an adapter that is compared over the GGUF `base`. A file that llama.cpp does not open or dies of
-    fails the check "load". Raises `MachineError` without llama.cpp.
+    `base`, the file is an adapter that is compared over the GGUF `base`. `speaker` names the file that said what the
+    reference has of the weights, if one did. A file that llama.cpp does not open or dies of fails the check "load".
+    Raises `MachineError` without llama.cpp, and `InputError` for a chat template that cannot be rendered here.
     """
     began = time.monotonic()
     opened, adapters = (path, []) if base is None else (base, [path])
     reference = reference.thinned(*affordable(opened.stat().st_size))
-    try:
-        with (
-            LlamaServer(opened, context=_context(reference), check=check, adapters=adapters) as server,
-            Rendering(tokenizer, learn="answers", workers=1) as rendering,
-        ):
+    with Rendering(tokenizer, learn="answers", workers=1) as rendering:
+        conversations = checks.rendered(rendering)
+    try:  # only the file and llama.cpp raise these in here: what is of our own making is done before or behind
+        experts = _has_experts(opened)
+        with LlamaServer(opened, context=_context(reference), check=check, adapters=adapters) as server:
             heard = checks.hear(server, reference, cache=True)
             answers = checks.answer(server, reference)
             teller = "tuned" if "tuned" in reference.said else "weights"
             found = [
                 checks.tokens(server, tokenizer, reference, differs),
-                checks.template(server, rendering),
+                checks.template(server, conversations),
                 checks.stop(server, tokenizer, reference, answers, teller, exact=encoding in EXACT),
-                checks.file(reference, heard, encoding),
+                checks.file(reference, heard, encoding, speaker, experts=experts),
             ]
     except (InputError, RunFailed) as error:
         problem = error.problems[0]
@@ -118,9 +117,14 @@ def prove_file(
     if made_of is not None:
         found.append(stored(path, made_of, check))
     if "tuned" in reference.said:
-        found.append(checks.training(reference, heard, file_gate(encoding, "float32").mean))
+        found.append(checks.training(reference, heard, file_gate(encoding, "float32", experts=experts).mean))
     losses = _losses(reference) | _finite({encoding: checks.loss(heard, reference.places.learned)})
     return replace(_proof(product, tuple(found), reference, losses, began), answers=answers, heard=heard)
+
+
+def _has_experts(path: Path) -> bool:
+    summary = read_gguf(path)
+    return bool(summary.metadata.get(f"{summary.architecture}.expert_count"))
 
 
 def _proof(

@@ -36,8 +36,13 @@ class Check:
     """Where to look when it failed."""
 
 
+def never(text: str) -> bool:
+    """Of no text is it known that llama.cpp reads it otherwise."""
+    return False
+
+
 def tokens(
-    server: LlamaServer, tokenizer: Tokenizer, reference: Reference, differs: Callable[[str], bool] = lambda _: False
+    server: LlamaServer, tokenizer: Tokenizer, reference: Reference, differs: Callable[[str], bool] = never
 ) -> Check:
     """Hard strings, and the text of the compared rows, give the ids of the tokenizer that trained.
 
@@ -63,29 +68,42 @@ def tokens(
     )
 
 
-def template(server: LlamaServer, renderer: Renderer | Rendering) -> Check:
-    """Conversations give the ids that the model's own template gives."""
+Rendered = list[tuple[Sequence[tuple[str, str]], list[int]]]
+"""Conversations, each with the ids that the model's own template gives."""
+
+
+def rendered(renderer: Renderer | Rendering) -> Rendered | None:
+    """Those that the template does not refuse; None without a template. Raises `InputError` where it fails."""
     if renderer.tokenizer.template is None:
-        return Check("template", None, "the model has no chat template")
-    compared, wrong = 0, []
+        return None
+    found: Rendered = []
     for turns in CONVERSATIONS:
         try:
-            ours = renderer.conversation_ids([Message(role, text) for role, text in turns])  # type: ignore[arg-type]
+            ids = renderer.conversation_ids([Message(role, text) for role, text in turns])  # type: ignore[arg-type]
         except InputError as error:
             if error.problems[0].code != "template.refused":
                 raise
             continue
-        compared += 1
-        theirs = server.template_ids([{"role": role, "content": text} for role, text in turns])
-        if theirs != list(ours):
-            wrong.append(f"{theirs[:8]} for {list(ours)[:8]}" if theirs[:8] != list(ours)[:8] else repr(turns[-1][1]))
-    if not compared:
+        found.append((turns, list(ids)))
+    return found
+
+
+def template(server: LlamaServer, ours: Rendered | None) -> Check:
+    """Conversations give the ids that the model's own template gives."""
+    if ours is None:
+        return Check("template", None, "the model has no chat template")
+    if not ours:
         return Check("template", None, "the model's chat template refuses every conversation that was tried")
-    text = f"{compared} conversations give the same ids"
+    wrong = []
+    for turns, ids in ours:
+        theirs = server.template_ids([{"role": role, "content": text} for role, text in turns])
+        if theirs != ids:
+            wrong.append(f"{theirs[:8]} for {ids[:8]}" if theirs[:8] != ids[:8] else repr(turns[-1][1]))
+    text = f"{len(ours)} conversations give the same ids"
     if wrong:
-        text = f"{len(wrong)} of {compared} conversations give other ids, the first: {safe(wrong[0], 90)}"
+        text = f"{len(wrong)} of {len(ours)} conversations give other ids, the first: {safe(wrong[0], 90)}"
     look = "tokenizer.chat_template and add_bos_token of the file, beside the model's chat template"
-    return Check("template", not wrong, text, {"conversations": compared, "different": len(wrong)}, look)
+    return Check("template", not wrong, text, {"conversations": len(ours), "different": len(wrong)}, look)
 
 
 def stop(
@@ -126,21 +144,31 @@ def stop(
     return Check("stop", True, text, figures, look)
 
 
-def file(reference: Reference, heard: Distributions, encoding: str) -> Check:
-    """The file says what the weights it was made of say."""
-    who = "weights" if "weights" in reference.said else "tuned"
+def spokesman(reference: Reference) -> str:
+    """Who says what a file must say."""
+    return "weights" if "weights" in reference.said else "tuned"
+
+
+def file(
+    reference: Reference, heard: Distributions, encoding: str, speaker: str = "", *, experts: bool = False
+) -> Check:
+    """The file says what the weights it was made of say; `speaker` names who spoke for them, were they not computed.
+
+    `experts`: it is a mixture of experts.
+    """
+    who = spokesman(reference)
     computed = reference.computed[who]
     if not len(heard.ids):
         return Check("file", None, NOTHING)
     if who == "tuned" and computed != "float32":
         return Check("file", None, f"the weights could not be computed here, and training was in {computed}")
-    gate = file_gate(encoding, computed)
+    gate = file_gate(encoding, computed, experts=experts)
     if broken := _not_finite("file", reference.said[who], heard):
         return broken
     figures = compared(reference.said[who], heard)
     passed = figures["mean"] <= gate.mean and figures["max"] <= gate.largest
     rounded = "" if computed == "float32" else f"; computed in {computed}, so small faults would not show"
-    text = f"{_shown(figures)} from the {who} (limits {gate.mean:.0e}, {gate.largest:.0e}){rounded}"
+    text = f"{_shown(figures)} from {speaker or f'the {who}'} (limits {gate.mean:.0e}, {gate.largest:.0e}){rounded}"
     look = "tensors, their order and types, rope and norm settings of the file"
     return Check("file", passed, text, figures, look)
 

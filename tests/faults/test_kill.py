@@ -2,16 +2,18 @@
 
 import os
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from localtune.events import Evaluation, Event, Step
+from localtune.events import Done, Evaluation, Event, Step
 from localtune.runs.files import sha256
 from localtune.runs.folder import Run
 from localtune.runs.lock import WORKER, RunLock
+from localtune.worked import seconds_worked
 from tests.command import Command, short, wait_until
 
 STEPS = 14
@@ -74,6 +76,8 @@ def test_a_run_killed_twice_ends_bit_for_bit_like_the_one_that_was_not(
     assert _figures(run) == _figures(whole)
     assert _weights(run) == _weights(whole)
     assert len(_weights(run)) >= 3
+    took = next(event.seconds for event, _ in run.read_events() if isinstance(event, Done))
+    assert took == pytest.approx(seconds_worked(run.events), abs=0.3)  # of all sessions, not of the last alone
 
 
 def test_a_worker_that_is_killed_is_explained_and_can_be_resumed(localtune: Command, tmp_path: Path) -> None:
@@ -106,9 +110,9 @@ def test_a_worker_that_lost_its_supervisor_saves_ends_and_is_resumed(
     assert _weights(run) == _weights(whole)
 
 
-def test_a_run_whose_worker_still_lives_is_not_removed(localtune: Command, tmp_path: Path) -> None:
-    assert localtune("run", *short(tmp_path, steps=1)).code == 0
-    run = _only(localtune)
+def test_a_run_whose_worker_still_lives_is_not_removed(localtune: Command, whole: Run) -> None:
+    run = Run(localtune.runs / whole.name)
+    shutil.copytree(whole.folder, run.folder)
     with RunLock(run.folder, WORKER):
         assert localtune("runs", "rm", run.name, "--yes").code == 2
     assert localtune("runs", "rm", run.name, "--yes").code == 0

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from localtune import proof
 from localtune.batch import Floats, Ints
 from localtune.data.conversations import Message
 from localtune.data.render import Renderer
 from localtune.data.tokenizer import Tokenizer
 from localtune.distribution import Distributions, together
+from localtune.errors import InputError, Problem
 from localtune.places import Places
 from localtune.proof import Proof, checks
 from localtune.reference import Prompt, Reference
@@ -134,6 +136,13 @@ def test_a_file_is_held_to_the_limits_of_its_encoding() -> None:
     assert checks.file(reference, further, "Q8_0").passed is True
 
 
+def test_rounding_may_choose_another_expert_in_f16_but_not_in_f32() -> None:
+    reference, one_apart = _reference(weights=_said(1.0)), _said(1.0, 3e-2)
+    assert checks.file(reference, one_apart, "F16", experts=True).passed is True
+    assert checks.file(reference, one_apart, "F16").passed is False
+    assert checks.file(reference, one_apart, "F32", experts=True).passed is False
+
+
 def test_rows_without_a_position_are_nothing_to_compare() -> None:
     nothing = together([])
     reference = _reference(base=nothing, tuned=nothing, weights=nothing)
@@ -217,10 +226,41 @@ def test_a_conversation_the_template_refuses_is_not_compared(tmp_path: Path, ref
     source = (MODEL / "chat_template.jinja").read_text(encoding="utf-8")
     renderer = Renderer(_with_template(tmp_path / "model", refusal + source), learn="answers")
     server: Any = _Echo(renderer)
-    found = checks.template(server, renderer)
+    found = checks.template(server, checks.rendered(renderer))
     assert found.passed is passed
     compared = {"": 8, REFUSES_SYSTEM: 6}.get(refusal)
     assert found.figures.get("conversations") == compared
+
+
+class _Quiet:
+    """A llama.cpp that opens whatever it is given."""
+
+    def __init__(self, *arguments: object, **named: object) -> None: ...
+
+    def __enter__(self) -> "_Quiet":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_a_template_that_fails_here_is_no_fault_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = _with_template(tmp_path / "model", "{% for turn in messages %}")
+    monkeypatch.setattr(proof, "LlamaServer", _Quiet)
+    monkeypatch.setattr(checks, "hear", lambda *_, **more: _said())
+    monkeypatch.setattr(checks, "answer", lambda *_: ())
+    monkeypatch.setattr(checks, "tokens", lambda *_: checks.Check("tokens", True, ""))
+    with pytest.raises(InputError) as caught:
+        proof.prove_file(MODEL / "config.json", "x", "F16", tokenizer, _reference(weights=_said()))
+    assert caught.value.problems[0].code.startswith("template.")
+
+
+def test_what_llama_cpp_refuses_fails_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **more: object) -> None:
+        raise InputError(Problem("llamacpp.refused", "llama.cpp refused: no"))
+
+    monkeypatch.setattr(proof, "LlamaServer", refused)
+    found = proof.prove_file(MODEL / "config.json", "x", "F16", Tokenizer(MODEL), _reference(weights=_said()))
+    assert [(check.name, check.passed) for check in found.checks] == [("load", False)]
 
 
 def test_a_model_without_stop_tokens_has_nothing_to_compare() -> None:
@@ -228,12 +268,12 @@ def test_a_model_without_stop_tokens_has_nothing_to_compare() -> None:
 
 
 def test_a_proof_passes_unless_a_check_fails() -> None:
-    def proof(*verdicts: bool | None) -> Proof:
-        made = tuple(checks.Check(str(i), verdict, "") for i, verdict in enumerate(verdicts))
-        return Proof("x", made, {}, 1, "validation", 0.0)
+    def made(*verdicts: bool | None) -> Proof:
+        each = tuple(checks.Check(str(i), verdict, "") for i, verdict in enumerate(verdicts))
+        return Proof("x", each, {}, 1, "validation", 0.0)
 
-    assert proof(True, None).passed
-    assert not proof(True, None, False).passed
+    assert made(True, None).passed
+    assert not made(True, None, False).passed
 
 
 def test_loss_is_over_the_learned_positions() -> None:

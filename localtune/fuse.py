@@ -4,8 +4,10 @@ LoRA (Hu et al. 2021): W + scale * B A. DoRA (Liu et al. 2024): m * (W + scale *
 each row. A quantised base is dequantised first (`model.plain`): W is exactly what was trained on. Computed in float32
 in blocks of rows, on all cores, and rounded once, to the type of the base or one that is asked for; products of
 different libraries differ by float32 rounding. Rounding may lose a small change, and how much is measured. Every other
-tensor of that type, and every file beside the weights, is copied byte for byte. Anonymous memory is a few blocks and
-some ten `AT_ONCE` a thread, or as many rows where these are longer, and one module's A and B, whatever the model.
+tensor of that type is copied byte for byte, and of the files beside the weights those of `COMPANIONS` and the index;
+where the weights get another type, `config.json` and the index are written anew and say so. Anonymous memory is a few
+blocks and some ten `AT_ONCE` a thread, or as many rows where these are longer, and one module's A and B, whatever the
+model.
 """
 
 import json
@@ -34,7 +36,6 @@ from localtune.model import weights as stored
 from localtune.model.config import CONFIG
 from localtune.model.json_object import read_object
 from localtune.model.plain import PlainWeights, plain_weights
-from localtune.model.plain import refuse_quantized as refuse_quantized
 from localtune.model.tensors import INDEX, INDEX_LIMIT, TensorInfo
 from localtune.model.weights import DTYPES, Piece, Weights, decode, encode, write_shard
 from localtune.threads import in_order

@@ -39,6 +39,7 @@ def load(model: ModelFiles, precision: Precision, device: torch.device) -> Any:
             quantization_config=_nf4(precision) if quantised else None,
             device_map={"": device},
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,
         )

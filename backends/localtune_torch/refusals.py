@@ -13,6 +13,7 @@ import torch
 from localtune.adapter import Full, Lora
 from localtune.backend import Precision, Refusal, Settings
 from localtune.model import ModelFiles
+from localtune.model.own_code import NATIVE
 from localtune_torch import libraries
 from localtune_torch.nf4_kernel import misread
 
@@ -31,18 +32,7 @@ PRECISIONS = {
 }  # fmt: skip
 """Storage and compute types that are supported together."""
 
-COMMON = {
-    "gemma2": "Gemma2ForCausalLM",
-    "gemma3_text": "Gemma3ForCausalLM",
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "mixtral": "MixtralForCausalLM",
-    "phi3": "Phi3ForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-    "qwen3_moe": "Qwen3MoeForCausalLM",
-    "smollm3": "SmolLM3ForCausalLM",
-}
+COMMON = NATIVE
 """Models that are known to keep a cache and to take position ids, so that transformers, whose import takes seconds,
 need not be asked before a run begins; a test asks it."""
 UNPACK = "--set train.pack=false"
@@ -98,7 +88,7 @@ def _unpackable(model: ModelFiles) -> str:
     if _is_common(model):
         return ""
     transformers = libraries.transformers()
-    config: Any = transformers.AutoConfig.from_pretrained(model.folder, local_files_only=True)
+    config: Any = transformers.AutoConfig.from_pretrained(model.folder, local_files_only=True, trust_remote_code=False)
     others = sorted(set(getattr(config, "layer_types", None) or ()) - PACKABLE_LAYERS)
     if others or model.config.model_type in RECURRENT_MODELS:
         kind = ", ".join(others) or "recurrent"

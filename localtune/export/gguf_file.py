@@ -20,7 +20,6 @@ from gguf import GGMLQuantizationType
 from localtune.batch import Floats
 from localtune.errors import LocaltuneError, MachineError, Problem, ResourceError
 from localtune.export import Exportable, encodings
-from localtune.export.encodings import ENCODINGS as ENCODINGS
 from localtune.export.fingerprint import base_key
 from localtune.export.identity import Identity
 from localtune.export.kernel import kernel

@@ -23,6 +23,7 @@ from localtune.model import ModelFiles
 from localtune.model.config import GENERATION
 from localtune.model.json_object import read_object
 from localtune.modelcard import stated
+from localtune.titles import cached
 
 VERSION = "v1.0"
 """Of a model whose name states none, as the naming convention has it."""
@@ -226,16 +227,19 @@ def _plain(text: str, most: int) -> str:
 
 
 def _origin(name: str, folder: Path) -> str:
-    """The hub id `name` without its revision, or of a folder the last part that says something.
+    """The hub id `name` without its revision, or what the hub's cache holds in a folder, or its last telling part.
 
     A name of the form org/model is a hub id unless that is where `folder` lies.
     """
     hub_id = name.partition("@")[0]
     if _HUB_ID.fullmatch(hub_id) and folder.parts[-2:] != PurePath(name).parts:
         return hub_id
-    parts = PurePath(name.replace("\\", "/")).parts[-2:]
-    if not parts or parts[-1] == "..":
-        parts = folder.resolve().parts[-2:]
+    path = PurePath(name.replace("\\", "/"))
+    if path.name in ("", ".."):
+        path = folder.resolve()
+    if held := cached(str(path)):
+        return held
+    parts = path.parts[-2:]
     tells_less = parts[-1].lower() in _UNTELLING and not parts[0].endswith(("/", "\\", ":", ".."))
     return parts[0] if tells_less else parts[-1]
 

@@ -1,8 +1,9 @@
 """The vocabulary of a GGUF: pieces, special ids, chat template; and how llama.cpp will differ from the tokenizer.
 
 There are as many tokens as the embedding has rows; ids without a token become `[PADi]`, which nothing produces and no
-token is called. What `tokenizer.json` does and llama.cpp cannot is refused; what differs in corners is a note, for the
-proof and the reader.
+token is called. An added token without a row (Gemma 3's for images, in the models that read text alone) is left out
+where nothing writes it. What `tokenizer.json` does and llama.cpp cannot is refused; what differs in corners is a note,
+for the proof and the reader.
 
 llama.cpp lets a token swallow the blanks behind it only in Phi-3's vocabulary, and knows that by `general.name` alone:
 where precisely the tokens of its rule do so in the tokenizer, the file has such a name.
@@ -39,13 +40,15 @@ class Vocabulary:
     """How llama.cpp differs from the tokenizer, one sentence each."""
     named: str = ""
     """What general.name has to contain for llama.cpp to read texts as the tokenizer does; "" = anything."""
+    left_out: tuple[str, ...] = ()
+    """Added tokens that the embedding has no row for."""
 
     def differs(self, text: str) -> bool:
         """Whether llama.cpp may give `text` other ids than the tokenizer; never false where it does.
 
-        Added tokens in it are read as such by both.
+        Added tokens in it are read as such by both, but for those that are left out.
         """
-        return self.pieces.differs(self._added.split(text))
+        return any(token in text for token in self.left_out) or self.pieces.differs(self._added.split(text))
 
     @cached_property
     def _added(self) -> re.Pattern[str]:
@@ -80,12 +83,14 @@ class Vocabulary:
 
 def read_vocabulary(model: ModelFiles, tokenizer: Tokenizer) -> Vocabulary:
     """The vocabulary of `tokenizer` for `model`. Raises `InputError` with everything that cannot be expressed."""
-    state, rows, template = tokenizer.state, model.config.vocabulary, tokenizer.template or ""
+    _check_text(tokenizer)
+    rows, template = model.config.vocabulary, tokenizer.template or ""
+    left_out = _rowless(model, tokenizer)
+    state = _without(tokenizer.state, left_out)
     special: SpecialIds | None = None
     pieces: Pieces | None = None
     problems = Problems()
     with problems.kept():
-        _check_text(tokenizer)
         special = special_ids(model, tokenizer, _texts(state))
     with problems.kept():
         pieces = _pieces(state, chat=special is not None and special.chat_prefix)
@@ -102,8 +107,36 @@ def read_vocabulary(model: ModelFiles, tokenizer: Tokenizer) -> Vocabulary:
     assert special is not None
     assert pieces is not None
     notes = [f"blanks beside {', '.join(stripping[:4])[:200]} are kept by llama.cpp"] if stripping else []
+    if left_out:
+        shown = ", ".join([*left_out.values()][:4])[:200]
+        notes.append(f"{shown} has no row in the embedding and is left out: in llama.cpp it is plain text")
     portable = _portable(tokenizer, special.ids, _texts(state))
-    return Vocabulary(pieces, rows, special, portable, (*pieces.notes, *special.notes, *notes), named)
+    notes = [*pieces.notes, *special.notes, *notes]
+    return Vocabulary(pieces, rows, special, portable, tuple(notes), named, tuple(left_out.values()))
+
+
+def _rowless(model: ModelFiles, tokenizer: Tokenizer) -> dict[int, str]:
+    """Id -> text of the added tokens that have no row and that no chat, beginning or end of a text is written with."""
+    template, names = tokenizer.template or "", tokenizer.names
+    written = {tokenizer.bos_id, tokenizer.eos_id, *tokenizer.prefix, *model.stop_ids}
+    named = {text for name, text in names.items() if name in template}
+    added = {number: str(token["content"]) for number, token in added_tokens(tokenizer.state).items()}
+    beyond = {number: text for number, text in added.items() if number >= model.config.vocabulary}
+    return {
+        number: text
+        for number, text in beyond.items()
+        if number not in written and text not in named and text not in template
+    }
+
+
+def _without(state: Mapping[str, Any], left_out: Mapping[int, str]) -> Mapping[str, Any]:
+    """`tokenizer.json` without those tokens."""
+    model = state.get("model")
+    if not left_out or not isinstance(model, dict) or not isinstance(model.get("vocab"), dict):
+        return state
+    kept = [token for token in state["added_tokens"] if token["id"] not in left_out]
+    vocabulary = {text: number for text, number in model["vocab"].items() if number not in left_out}
+    return {**state, "added_tokens": kept, "model": {**model, "vocab": vocabulary}}
 
 
 def _filler(number: int, taken: Set[str]) -> str:

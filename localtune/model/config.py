@@ -1,17 +1,17 @@
 """`config.json` and `generation_config.json` by known keys only, in the forms of transformers 4 and 5.
 
-Whatever would make a program run the model's own code is refused by name: `auto_map`, `model_file`,
-`trust_remote_code`, `*_internal`, and kernels named by a hub id. Where config and tensors tell of the same thing, the
-tensors decide (`vocabulary`) or a contradiction is an error (`tied`).
+Whatever would make a program run the model's own code is refused by name (`own_code`). Where config and tensors tell of
+the same thing, the tensors decide (`vocabulary`) or a contradiction is an error (`tied`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from localtune.errors import InputError, Problem
 from localtune.model.json_object import read_object
+from localtune.model.own_code import refuse_own_code
 from localtune.model.quantized import Quantization, quantization
 from localtune.model.tensors import TensorInfo
 
@@ -58,10 +58,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         what = f"has no {CONFIG}, so it is not a model's folder"
         raise InputError(Problem("model.no-config", what, folder.name, fix="pass the folder that holds config.json"))
     config = read_object(path)
-    for key in _code(config):
-        what = f"{key}: this model wants to run its own code, which localtune never does"
-        fix = "choose a model that transformers knows; if it knows this one, make a copy without that key"
-        raise InputError(Problem("model.code", what, CONFIG, fix=fix))
+    refuse_own_code(config, CONFIG)
     return config
 
 
@@ -107,21 +104,6 @@ def stop_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
                 _refuse("eos_token_id", f"is {_shown(ids)}; expected a token id or a list of them", file)
             found.append(one)
     return tuple(dict.fromkeys(found))
-
-
-def _code(value: Any) -> Iterator[str]:
-    """Keys that would run code or fetch kernels, in nested groups too."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _code(item)
-    if not isinstance(value, dict):
-        return
-    for key, inner in value.items():
-        named = key in ("auto_map", "model_file", "trust_remote_code", "custom_generate") or key.endswith("_internal")
-        kernel = key.endswith(("_implementation", "use_kernels")) and "/" in str(inner)
-        if (named and inner) or kernel:
-            yield key if key.isidentifier() else repr(key[:80])
-        yield from _code(inner)
 
 
 def _architecture(config: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from localtune.errors import InputError, LocaltuneError, MachineError, ResourceError, RunFailed
 from localtune.export.converter import CONVERTED, SCRIPT, convert
+from tests.typed import words
 
 HEAD = "import json, sys\nfrom pathlib import Path\nasked = sys.argv[1:]\nout = Path(asked[2])\n"
 WRITES = "out.write_text(json.dumps([sys.executable, *asked]))\n"
@@ -22,7 +23,7 @@ def checkout(folder: Path, body: str) -> Path:
 
 def failing(tmp_path: Path, body: str, encoding: str = "F16") -> LocaltuneError:
     with pytest.raises(LocaltuneError) as caught:
-        convert(checkout(tmp_path / "llama.cpp", body), tmp_path / "m", tmp_path / "m.partial", encoding)
+        convert(checkout(tmp_path / "a llama.cpp", body), tmp_path / "m", tmp_path / "m.partial", encoding)
     assert not (tmp_path / "m.partial").exists()
     return caught.value
 
@@ -40,6 +41,14 @@ def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
         convert(tmp_path, tmp_path / "m", tmp_path / "m.partial", "F16")
 
 
+def test_a_tokenizer_whose_code_it_would_run_is_refused(tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    model.mkdir()
+    (model / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["own.Own", null]}}', "utf-8")
+    error = failing(tmp_path, WRITES)
+    assert error.problems[0].code == "model.code"
+
+
 def test_a_type_it_does_not_write_is_refused(tmp_path: Path) -> None:
     assert isinstance(failing(tmp_path, WRITES, "Q4_K_M"), InputError)
 
@@ -48,7 +57,9 @@ def test_a_package_it_lacks_is_said_with_how_to_get_it(tmp_path: Path) -> None:
     error = failing(tmp_path, "import a_package_that_nobody_has")
     assert isinstance(error, MachineError)
     assert "a_package_that_nobody_has" in error.problems[0].what
-    assert error.problems[0].fix.startswith(f"{sys.executable} -m pip install -r ")
+    *command, listed = words(error.problems[0].fix)
+    assert command == [sys.executable, "-m", "pip", "install", "-r"]
+    assert listed.startswith(str(tmp_path / "a llama.cpp"))
 
 
 def test_its_own_words_are_shown_and_half_a_file_is_gone(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 from localtune.batch import Floats
 from localtune.errors import InputError, LocaltuneError, MachineError, ResourceError
 from localtune.export import gguf_file, values
-from localtune.export.gguf_file import ENCODINGS, PROOF, PROOF_ROOM, set_string, write_gguf, write_ggufs
+from localtune.export.encodings import ENCODINGS
+from localtune.export.gguf_file import PROOF, PROOF_ROOM, set_string, write_gguf, write_ggufs
 from localtune.export.identity import identify
 from localtune.export.placed import Placed
 from localtune.export.pretokenizers import QWEN2

@@ -151,6 +151,17 @@ def test_a_version_of_its_own_is_shown(model: ModelFiles) -> None:
     assert (keys["general.finetune"], keys["general.version"]) == ("Instruct", "v0.3")
 
 
+SNAPSHOT = "/cache/hub/models--Qwen--Qwen3-0.6B/snapshots/" + "c0ffee00" * 5
+
+
+def test_a_snapshot_in_the_hubs_cache_is_called_as_on_the_hub(model: ModelFiles) -> None:
+    identity = named(of_size(model, 596_000_000), SNAPSHOT)
+    assert file_name(identity, "Q8_0") == "Qwen3-0.6B-my-task-v1.0-Q8_0.gguf"
+    assert identity.metadata()["general.base_model.0.repo_url"] == "https://huggingface.co/Qwen/Qwen3-0.6B"
+    as_it_is = named(replace(model, name=SNAPSHOT), None, finetune="")
+    assert (as_it_is.basename, as_it_is.source) == ("Qwen3", "Qwen/Qwen3-0.6B")
+
+
 def test_a_folder_named_in_bytes_that_are_no_text_can_be_written(model: ModelFiles) -> None:
     keys = named(model, "/models/m\udcff").metadata()
     assert keys["general.base_model.0.name"] == "m?"

@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType
 from localtune.batch import Floats
 from localtune.export import kernel as kernels
 from localtune.export import kquants
-from localtune.export.gguf_file import ENCODINGS
+from localtune.export.encodings import ENCODINGS
 from localtune.export.kernel import EXACT_CODES, Kernel, kernel, library, loaded, passes, trusted
 from localtune.export.pretokenizers import QWEN2
 from tests.unit.export.oracle import quantised_by_llama_cpp, tensors_of

@@ -13,13 +13,16 @@ from localtune.export import prepare
 from localtune.export.pretokenizers import GPT_4O, QWEN2
 from localtune.export.vocabulary import read_vocabulary
 from tests.unit.export.chats import MESSAGES
+from tests.unit.export.pieces import SPM_TEXTS, sentencepiece_like
 from tests.unit.export.served import Served
 from tests.unit.export.tiny import (
     CHATML,
     TEXTS,
     added,
     byte_level,
+    changed,
     codes,
+    different,
     exported,
     model_of,
     notes,
@@ -48,11 +51,72 @@ def test_added_tokens_keep_their_meaning(tmp_path: Path) -> None:
     assert tokenizer.token_to_id("<|im_end|>") not in plain
 
 
-def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
+def rowless(folder: Path, *texts: str, special: bool = True, **config: Any) -> tuple[Path, Tokenizer]:
+    """A model whose tokenizer has added tokens that the embedding has no rows for."""
     tokenizer = byte_level(split_by(QWEN2), size=400)
-    folder = model_of(tmp_path / "m", tokenizer)
-    added(tokenizer, "<think>")
+    model_of(folder, tokenizer)
+    added(tokenizer, *texts, special=special)
+    save_tokenizer(folder, tokenizer, **config)
+    return folder, tokenizer
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_added_tokens_without_a_row_are_left_out_and_named(tmp_path: Path, special: bool) -> None:
+    folder, tokenizer = rowless(tmp_path / "m", "<image>", "<pad>", special=special, pad_token="<pad>")
+    vocabulary = read_vocabulary(*opened(folder))
+    assert [note for note in vocabulary.notes if "<image>, <pad> has no row in the embedding" in note]
+    keys = vocabulary.metadata()
+    assert len(keys["tokenizer.ggml.tokens"]) == len(keys["tokenizer.ggml.token_type"]) == 400
+    assert "tokenizer.ggml.padding_token_id" not in keys
+    with Served(exported(folder)) as served:
+        for text, differs in (("an <image> of", True), ("a<|im_end|><pad>", True), ("an image<|im_end|>", False)):
+            assert vocabulary.differs(text) is differs
+            assert (served.ids(text) != tokenizer.encode(text).ids) is differs
+
+
+def test_a_token_without_a_row_is_left_out_of_a_sentencepiece_vocabulary(tmp_path: Path) -> None:
+    tokenizer = sentencepiece_like(normalizers.Replace(" ", "▁"))
+    folder = model_of(tmp_path / "m", tokenizer, chat_template=None)
+    rows = tokenizer.get_vocab_size()
+    added(tokenizer, "<image_soft_token>", special=True)
+    save_tokenizer(folder, tokenizer, eos_token="</s>", chat_template=None)
+    edited(folder, lambda state: state["model"]["vocab"].update({"<image_soft_token>": rows}))
+    vocabulary = read_vocabulary(*opened(folder))
+    assert vocabulary.left_out == ("<image_soft_token>",)
+    assert len(vocabulary.metadata()["tokenizer.ggml.scores"]) == rows
+    assert different(folder, tokenizer, ["the cat<image_soft_token>", *SPM_TEXTS]) == ["the cat<image_soft_token>"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"chat_template": CHATML + "<x>"},
+        {"chat_template": CHATML + "{{ pad_token }}", "pad_token": "<x>"},
+        {"eos_token": "<x>"},
+        {"bos_token": "<x>"},
+    ],
+)
+def test_a_token_without_a_row_that_is_written_is_refused(tmp_path: Path, config: dict[str, Any]) -> None:
+    folder, _ = rowless(tmp_path / "m", "<x>", "<y>", **config)
+    assert "has token 400, but the embedding has 400 rows" in refused(folder)["gguf.vocabulary"]
+
+
+def test_a_model_that_stops_at_a_token_without_a_row_is_refused(tmp_path: Path) -> None:
+    folder, _ = rowless(tmp_path / "m", "<x>")
+    changed(folder / "generation_config.json", eos_token_id=[2, 400])
+    assert codes(folder) == ["gguf.no-stop", "gguf.vocabulary"]
+
+
+def test_a_token_without_a_row_that_begins_every_text_is_refused(tmp_path: Path) -> None:
+    folder, tokenizer = rowless(tmp_path / "m", "<x>")
+    tokenizer.post_processor = processors.TemplateProcessing(single="<x> $A", special_tokens=[("<x>", 400)])
     save_tokenizer(folder, tokenizer)
+    assert codes(folder) == ["gguf.vocabulary"]
+
+
+def test_a_vocabulary_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
+    folder = model_of(tmp_path / "m", byte_level(split_by(QWEN2), size=399))
+    save_tokenizer(folder, byte_level(split_by(QWEN2), size=400))
     assert codes(folder) == ["gguf.vocabulary"]
 
 

@@ -227,39 +227,6 @@ def test_a_quantised_checkpoint_names_its_method(changes: dict[str, Any], method
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("auto_map", {"AutoModelForCausalLM": "modeling_x.X"}),
-        ("model_file", "x.py"),
-        ("trust_remote_code", True),
-        ("_attn_implementation_internal", "org/kernel"),
-        ("attn_implementation", "org/kernel"),
-        ("anything_internal", 1),
-    ],
-)
-def test_a_model_that_wants_to_run_its_own_code_is_refused(tmp_path: Path, key: str, value: object) -> None:
-    for wrapped in ({key: value}, {"text_config": {key: value}}, {"list": [{"deep": {key: value}}]}):
-        (tmp_path / "config.json").write_text(json.dumps(CONFIG | wrapped))
-        with pytest.raises(InputError) as caught:
-            read_config(tmp_path)
-        problem = caught.value.problems[0]
-        assert (problem.code, problem.where) == ("model.code", "config.json")
-        assert problem.what.startswith(f"{key}: this model wants to run its own code")
-        assert problem.fix
-
-
-def test_keys_that_ask_for_no_code_are_harmless(tmp_path: Path) -> None:
-    harmless: dict[str, Any] = {
-        "auto_map": {},
-        "model_file": None,
-        "trust_remote_code": False,
-        "_attn_implementation": "sdpa",
-    }
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG | harmless))
-    assert read_config(tmp_path)["model_type"] == "llama"
-
-
-@pytest.mark.parametrize(
     ("content", "where", "part"),
     [
         (b'{"a": 1,\n "b" 2}', "config.json:2:6", "not valid JSON"),

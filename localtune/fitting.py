@@ -1,13 +1,12 @@
 """Whether an adapter belongs to a base: its name, its modules, their shapes, and that every value is a finite number.
 
-Shapes alone do not tell a base from another model of its family. A name is compared as far as it can be: ids of the hub
-whole but for their @revision, folders as what they are or by their last part, a hub id and a folder by the last part.
+Shapes alone do not tell a base from another model of its family; names do as far as they go (see `titles`).
 """
 
+import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +16,8 @@ from localtune.model import ModelFiles
 from localtune.model.json_object import read_object
 from localtune.model.tensors import TensorInfo
 from localtune.model.weights import DTYPES, Weights
+from localtune.titles import may_be_one
+from localtune.typed import typed
 
 
 def read_adapter(
@@ -38,13 +39,16 @@ def read_adapter(
     return lora, updates, weights
 
 
-def refuse_other_base(adapter: Path, model: ModelFiles) -> None:
-    """Raise `InputError` (adapter.base) where the adapter's configuration names another base than `model`."""
+def refuse_other_base(adapter: Path, model: ModelFiles, *command: str | Path) -> None:
+    """Raise `InputError` (adapter.base) where the adapter's configuration names another base than `model`.
+
+    `command` is what was asked for, by default to fuse, but for the base: with the right one it is what mends this.
+    """
     named = base_of(adapter)
     if named is None or _is_named(named, model):
         return
-    right = shlex.join(["localtune", "fuse", str(adapter), "-m", named, "-o", "FUSED"])
-    fix = f"{right}   or, where both are the same weights,   -m {shlex.quote(model.name)} --force"
+    right = typed("localtune", *(command or ("fuse", adapter, "-o", "FUSED")), "-m", named)
+    fix = f"{right}   or, where both are the same weights,   -m {typed(model.name)} --force"
     raise InputError(Problem("adapter.base", f"was trained on {named}, not on {model.name}", str(adapter), fix=fix))
 
 
@@ -56,27 +60,12 @@ def other_revision(adapter: Path, model: ModelFiles) -> str | None:
 
 
 _COMMIT = re.compile("[0-9a-f]{40}")
-_HUB_ID = re.compile(r"([\w.-]+)/([\w.-]+?)(?:@.*)?", re.ASCII)
-_CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)", re.ASCII)
 
 
 def _is_named(named: str, model: ModelFiles) -> bool:
-    """Whether `named` may be `model`."""
-    if named == model.name or (Path(named).is_dir() and Path(named).resolve() == model.folder.resolve()):
-        return True
-    owner, name = _titles(named, hub=not Path(named).is_dir())
-    hub = model.revision is not None
-    given = [_titles(model.name, hub=hub)] + ([] if hub else [_titles(str(model.folder.resolve()), hub=False)])
-    return not name or any(name == last and not (owner and of and owner != of) for of, last in given)
-
-
-def _titles(name: str, *, hub: bool) -> tuple[str, str]:
-    """Owner, "" for a folder's, and last part of a name; a folder of the hub's cache is what it holds."""
-    path = PurePath(name.replace("\\", "/").rstrip("/"))
-    found = _HUB_ID.fullmatch(name) if hub else None
-    found = found or next(filter(None, map(_CACHED.fullmatch, path.parts)), None)
-    owner, last = (found[1], found[2]) if found else ("", path.name)
-    return owner.casefold(), "" if last in (".", "..") else last.casefold()
+    """Whether `named` may be `model`; of a folder both what it is called and what it is a link to."""
+    known = {os.path.abspath(model.folder), str(model.folder.resolve())} if model.revision is None else {model.name}
+    return named == model.name or any(may_be_one(named, name) for name in known)
 
 
 def _faults(

@@ -91,21 +91,25 @@ class _Lazy(click.Group):
 )
 @click.version_option(__version__, message="localtune %(version)s")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--ascii", "only_ascii", is_flag=True, help="Draw the app with ASCII characters only.")
 @click.pass_context
-def localtune(ctx: click.Context, debug: bool) -> None:
+def localtune(ctx: click.Context, debug: bool, only_ascii: bool) -> None:
     """Fine-tune a language model on your own machine, and get exactly the model you trained."""
     if debug:
         os.environ["LOCALTUNE_DEBUG"] = "1"
+    ctx.default_map = {"tui": {"only_ascii": only_ascii}}
     if ctx.invoked_subcommand is None:
-        _open_app(ctx)
+        _open_app(ctx, only_ascii)
+    elif only_ascii and ctx.invoked_subcommand != "tui":
+        raise click.UsageError(f"--ascii is for the app, not for {ctx.invoked_subcommand}", ctx)
 
 
-def _open_app(ctx: click.Context) -> None:
+def _open_app(ctx: click.Context, only_ascii: bool) -> None:
     """The app for who sits at a terminal; help, and exit code 2, for everybody else."""
     app = importlib.import_module("localtune.cli.tui")
     if not app.on_terminal():
         raise click.exceptions.NoArgsIsHelpError(ctx)
-    ctx.invoke(app.tui, folder=None, only_ascii=False)
+    ctx.invoke(app.tui, folder=None, only_ascii=only_ascii)
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """`localtune data`: look at rows before they are trained on, and make better ones of them."""
 
 import importlib
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ from localtune.data.check.same import Keys
 from localtune.data.jsonl import new_jsonl, refuse_existing
 from localtune.data.opened import Opened, held_out_parts
 from localtune.errors import InputError, Problem, safe
+from localtune.typed import typed
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 OTHERS = {
@@ -150,7 +150,7 @@ def _kinds(fix: str | None, output: Path | None) -> frozenset[Kind]:
 
 
 def _flags(beside: dict[str, str | None]) -> str:
-    return "".join(f" --{part} {shlex.quote(name)}" for part, name in beside.items() if name)
+    return "".join(f" --{part} {typed(name)}" for part, name in beside.items() if name)
 
 
 def _fix(

@@ -3,7 +3,6 @@
 import json
 import locale
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +21,7 @@ from localtune.errors import safe
 from localtune.model import resolve
 from localtune.recipe import Loaded
 from localtune.settings import DataSettings
+from localtune.typed import typed
 
 CANONICAL = "the files hold different shapes, so every row was written as messages, without columns of no use"
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -45,12 +45,12 @@ class Asked:
     @property
     def shown(self) -> str:
         """The data as a command names it, with its settings."""
-        return " ".join(map(shlex.quote, self.names)) + self.flags
+        return typed(*self.names) + self.flags
 
     @property
     def flags(self) -> str:
         """The settings as a command names them, with a space before each."""
-        return "".join(f" --set {shlex.quote(setting)}" for setting in self.overrides)
+        return "".join(f" --set {typed(setting)}" for setting in self.overrides)
 
     def train(self) -> Opened:
         """The rows. Raises `InputError`."""

@@ -14,7 +14,7 @@ import click
 
 from localtune.batch import Segment
 from localtune.cli.data_options import asked, data_arguments, say
-from localtune.data.check.written import keys_of
+from localtune.data.check.written import keys_of, text_of
 from localtune.data.conversations import Example, Passage
 from localtune.data.measure import roles_of
 from localtune.data.opened import Opened
@@ -26,6 +26,8 @@ from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, Problem, safe
 from localtune.settings import DataSettings
 
+LONGEST = 8_000
+"""Characters of a row's text that --text tells."""
 _FIRST, _BLOCK = 32, 512
 """Rows that are rendered together: few at first, so that there is something to see at once."""
 
@@ -44,6 +46,8 @@ class Line:
     learned: int | None
     issue: str
     """Empty for a row that is used as it is."""
+    text: str
+    """What the row says, from its beginning; of one that cannot be read, what is said of it."""
     type: Literal["row"] = "row"
 
 
@@ -51,14 +55,20 @@ class Line:
 @data_arguments(several=True)
 @click.option("-n", "count", type=click.IntRange(1), default=10_000, show_default=True, help="Rows at most.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON object a line as rows are read; the last says the end.")
-def list_rows(names: tuple[str, ...], model: str | None, overrides: tuple[str, ...], count: int, as_json: bool) -> None:
+@click.option("--text", "with_text", is_flag=True, help=f"With --json also each row's first {LONGEST:,} characters.")
+def list_rows(
+    names: tuple[str, ...], model: str | None, overrides: tuple[str, ...], count: int, as_json: bool, with_text: bool
+) -> None:
     """Every row on a line, with its turns and what becomes of it; with -m also its tokens and what of it is learned."""
     data = asked(names, model, overrides)
     with data.rendering() as rendering:
         lines = _lines(data.train(), rendering)
         for line in itertools.islice(lines, count):
             if as_json:
-                click.echo(json.dumps(asdict(line)))
+                told = asdict(line)
+                if not with_text:
+                    del told["text"]
+                click.echo(json.dumps(told))
             else:
                 say(_shown(line))
         more = next(lines, None) is not None
@@ -113,7 +123,8 @@ def _lines(opened: Opened, rendering: Rendering | None) -> Iterator[Line]:
         results = iter(next(iter(rendering.render([usable]))) if rendering and usable else [None] * len(usable))
         for outcome in block:
             if isinstance(outcome, Problem):
-                yield Line(outcome.where, _row_of(outcome.where, several), 0, None, None, outcome.what)
+                text = outcome.evidence[:LONGEST]
+                yield Line(outcome.where, _row_of(outcome.where, several), 0, None, None, outcome.what, text)
             else:
                 yield _line(outcome, next(results), opened.settings, first, several)
 
@@ -137,18 +148,18 @@ def _blocks(outcomes: Iterator[Example | Problem], size: int) -> Iterator[list[E
 def _line(
     example: Example, result: Tokenised | Problem | None, settings: DataSettings, first: dict[int, str], several: bool
 ) -> Line:
-    place, (key, _) = example.place, keys_of(example)
+    place, (key, _), text = example.place, keys_of(example), text_of(example)[:LONGEST]
     row = _row(place, several)
     same = first.setdefault(key, row)
     turns = sum(roles_of(example).values())
     if isinstance(result, Problem):
-        return Line(str(place), row, turns, None, None, result.what)
+        return Line(str(place), row, turns, None, None, result.what, text)
     duplicate = f"duplicate of {same}" if same != row else ""
     if result is None:
-        return Line(str(place), row, turns, None, None, duplicate)
+        return Line(str(place), row, turns, None, None, duplicate, text)
     tokens, learned = counts(result)
     issue = "nothing in it is learned" if not learned else duplicate or _too_long(example, result, settings)
-    return Line(str(place), row, turns, tokens, learned, issue)
+    return Line(str(place), row, turns, tokens, learned, issue, text)
 
 
 def _too_long(example: Example, result: Tokenised, settings: DataSettings) -> str:

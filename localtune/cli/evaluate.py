@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from localtune.cli.options import to_json
-from localtune.cli.show import event_lines
 from localtune.evaluate import figures, measure
 from localtune.job import read_job, with_tests
 from localtune.runs.store import find_run
+from localtune.words import event_lines
 
 
 @click.command("eval")

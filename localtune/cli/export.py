@@ -1,6 +1,5 @@
 """`localtune export`: from a finished run, or a model folder, to files to chat with."""
 
-import shlex
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,18 @@ from localtune.errors import InputError, Problem
 from localtune.events import Event
 from localtune.export.encodings import ENCODINGS
 from localtune.export.quantize_tool import kinds
+from localtune.fitting import refuse_other_base
 from localtune.job import Job, unfinished
 from localtune.mlx_lm_adapter import FOLDER, copy_for_mlx_lm
 from localtune.model import ModelFiles, resolve
 from localtune.products import making, writing
-from localtune.products.adapter_gguf import export_adapter
+from localtune.products.adapter_gguf import export_adapter, export_adapter_folder
 from localtune.products.delivery import TARGETS, check_targets, deliver, describe
 from localtune.products.gguf import Tools, export, source_of_run
 from localtune.products.source import Source, of_folder
 from localtune.runs.files import folder_size, is_complete
 from localtune.sizes import readable
+from localtune.typed import typed
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,10 @@ class _Asked:
 @click.command("export")
 @click.argument("name", metavar="RUN|FOLDER", default="last")
 @click.option("--gguf", show_default="Q8_0", metavar="TYPES", help=f"Of {', '.join(ENCODINGS)}; see --imatrix.")
-@click.option("--adapter", is_flag=True, help="Instead: the adapter alone as a GGUF, for  llama.cpp --lora.")
+@click.option("--adapter", is_flag=True, help="Instead: the adapter, of a run or in FOLDER, for  llama.cpp --lora.")
 @click.option("--mlx-lm", is_flag=True, help="Instead: a copy of the adapter, of a run or in FOLDER, for mlx_lm.")
+@click.option("-m", "--model", help="Base of an adapter in FOLDER; default: the one its configuration names.")
+@click.option("--force", is_flag=True, help="Take that base also where the configuration names another.")
 @click.option("--to", "targets", metavar="PROGRAMS", help=f"Hand the first file over: {', '.join(TARGETS)}.")
 @click.option("--name", "called", help="What it is called there; default: as the run.")
 @click.option("--imatrix", metavar="FILE", help="For types that llama-quantize on PATH makes, such as IQ4_XS.")
@@ -56,6 +59,8 @@ def export_command(
     gguf: str | None,
     adapter: bool,
     mlx_lm: bool,
+    model: str | None,
+    force: bool,
     targets: str | None,
     called: str | None,
     imatrix: str | None,
@@ -68,8 +73,10 @@ def export_command(
     if adapter or mlx_lm:
         if (adapter and mlx_lm) or any((gguf, targets, called, imatrix, converter)):
             raise click.UsageError("--adapter and --mlx-lm each stand alone: give --gguf in a command of its own")
-        (_copy_for_mlx_lm if mlx_lm else _adapter_alone)(name, path_of(output), as_json, check=not no_proof)
+        found = _adapter_in(Path(name), model, force, "--mlx-lm" if mlx_lm else "--adapter")
+        (_copy_for_mlx_lm if mlx_lm else _adapter_alone)(name, found, path_of(output), as_json, check=not no_proof)
         return
+    _refuse_base(model, force)
     tools = Tools(path_of(converter), path_of(imatrix))
     chosen = tuple(dict.fromkeys(filter(None, map(str.strip, (targets or "").split(",")))))
     check_targets(chosen, called)
@@ -78,12 +85,12 @@ def export_command(
     for path in files if not as_json else []:
         click.echo(f"{path}  {readable(path.stat().st_size)}")
     if not as_json:
-        ways = [f"localtune chat {shlex.quote(str(files[0]))}", *commands(files[0])]
+        ways = [f"localtune chat {typed(files[0])}", *commands(files[0])]
         click.echo(f"next: {'   or   '.join(ways)}", err=True)
 
 
 def _exporting(name: str, asked: _Asked) -> Generator[Event, None, list[Path]]:
-    if (Path(name) / "config.json").is_file():
+    if any((Path(name) / file).is_file() for file in ("config.json", CONFIG_FILE)):
         source = yield from of_folder(name, asked.output or Path.cwd() / "export", check=asked.check)
         return (yield from _exported(source, asked, None))
     job = ended(name)
@@ -99,40 +106,58 @@ def _exported(source: Source, asked: _Asked, job: Job | None) -> Generator[Event
     return files
 
 
-def _adapter_alone(name: str, output: Path | None, as_json: bool, *, check: bool) -> None:
-    job = ended(name)
-    path = shown(export_adapter(job, output, check=check), as_json)
+_Found = tuple[Path, ModelFiles]
+"""An adapter that is no run's, and its base."""
+
+
+def _adapter_in(folder: Path, model: str | None, force: bool, kind: str) -> _Found | None:
+    """The PEFT adapter in `folder`, to be exported as the option `kind` says; None for the name of a run."""
+    if not (folder / CONFIG_FILE).is_file():
+        _refuse_base(model, force)
+        return None
+    base = model or base_of(folder)
+    if base is None:
+        fix = typed("localtune", "export", folder, kind, "-m", "MODEL")
+        raise InputError(Problem("export.base", "the adapter does not say what its base is", str(folder), fix=fix))
+    found = resolve(base, Path.cwd(), confirm=confirm_download)
+    if not force:
+        refuse_other_base(folder, found, "export", folder, kind)
+    return folder, found
+
+
+def _refuse_base(model: str | None, force: bool) -> None:
+    if model is not None or force:
+        raise click.UsageError("-m and --force are for the adapter in a FOLDER, with --adapter or --mlx-lm")
+
+
+def _adapter_alone(name: str, found: _Found | None, output: Path | None, as_json: bool, *, check: bool) -> None:
+    if found is None:
+        path = shown(export_adapter(ended(name), output, check=check), as_json)
+    else:
+        path = shown(export_adapter_folder(*found, output or Path.cwd() / "export"), as_json)
     if not as_json:
         click.echo(f"{path}  {readable(path.stat().st_size)}")
-        click.echo(
-            f"next: localtune chat BASE.gguf --lora {shlex.quote(str(path))}   (BASE.gguf: localtune export BASE)",
-            err=True,
-        )
+        chat = typed("localtune", "chat", "BASE.gguf", "--lora", path)
+        click.echo(f"next: {chat}   (BASE.gguf: localtune export BASE)", err=True)
 
 
-def _copy_for_mlx_lm(name: str, output: Path | None, as_json: bool, *, check: bool) -> None:
-    adapter, model, target = _adapter_of(name)
+def _copy_for_mlx_lm(name: str, found: _Found | None, output: Path | None, as_json: bool, *, check: bool) -> None:
+    adapter, model, target = (*found, Path.cwd() / FOLDER) if found else _adapter_of(name)
     folder = output or target
     with writing(folder.parent):
         shown(copy_for_mlx_lm(adapter, model, folder), as_json)
     if not as_json:
         click.echo(f"{folder}  {readable(folder_size(folder))}")
-        click.echo(f"next: mlx_lm.generate --model {model.folder} --adapter-path {folder} --prompt Hello", err=True)
+        again = typed("mlx_lm.generate", "--model", model.folder, "--adapter-path", folder, "--prompt", "Hello")
+        click.echo(f"next: {again}", err=True)
 
 
 def _adapter_of(name: str) -> tuple[Path, ModelFiles, Path]:
-    """The adapter of a run, or one in a folder, with its base and where its copy goes."""
-    if (Path(name) / CONFIG_FILE).is_file():
-        base = base_of(Path(name))
-        if base is None:
-            what = "the adapter does not say what its base is"
-            fix = "put base_model_name_or_path into its configuration"
-            raise InputError(Problem("mlx-lm.base", what, name, fix=fix))
-        return Path(name), resolve(base, Path.cwd(), confirm=confirm_download), Path.cwd() / FOLDER
+    """The adapter of a run, with its base and where its copy goes."""
     job = ended(name)
     if isinstance(job.trainable, Full):
         what = "every weight was trained: mlx-lm reads the product as it is"
-        fix = f"mlx_lm.generate --model {job.run.model}"
+        fix = typed("mlx_lm.generate", "--model", job.run.model)
         raise InputError(Problem("mlx-lm.full", what, job.run.name, fix=fix))
     if not is_complete(job.run.adapter, verify=True):
         raise unfinished(job.run)

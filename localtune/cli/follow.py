@@ -13,11 +13,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from localtune.cli.show import duration, event_lines, speed, step_line
+from localtune.cli.show import speed, step_line
 from localtune.errors import Problem
 from localtune.events import Event, Failed, Step, to_json
 from localtune.runs.folder import ALIVE, Run, Status
 from localtune.sizes import readable
+from localtune.words import duration, event_lines
 
 POLL = 0.2
 """Seconds between two looks at the folder."""

@@ -1,6 +1,5 @@
 """`localtune fuse`: from a finished run, or an adapter, to a complete model folder."""
 
-import shlex
 from collections.abc import Generator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from localtune.model import resolve
 from localtune.products.fused import fuse_run, fused_adapter, requantised
 from localtune.runs.files import folder_size
 from localtune.sizes import readable
+from localtune.typed import typed
 
 
 @click.command()
@@ -42,7 +42,7 @@ def fuse(
             what = "an adapter of no run here does not say on which grid it was trained"
             raise InputError(Problem("fuse.adapter", what, name, fix="leave --requantize out"))
         folder = shown(_fusing(Path(name), model, path_of(output), force), as_json)
-        again = shlex.quote(str(folder))
+        again = typed(folder)
     else:
         job = ended(name)
         path = path_of(output)
@@ -50,15 +50,13 @@ def fuse(
         again = job.run.name
     if not as_json:
         click.echo(f"{folder}  {readable(folder_size(folder))}")
-        click.echo(
-            f"next: localtune export {again} --gguf Q8_0   or   localtune chat {shlex.quote(str(folder))}", err=True
-        )
+        click.echo(f"next: localtune export {again} --gguf Q8_0   or   localtune chat {typed(folder)}", err=True)
 
 
 def _fusing(adapter: Path, model: str | None, output: Path | None, force: bool) -> Generator[Event, None, Path]:
     base = model or base_of(adapter)
     if base is None or output is None:
-        fix = f"localtune fuse {shlex.quote(str(adapter))} -m MODEL -o FUSED"
+        fix = f"localtune fuse {typed(adapter)} -m MODEL -o FUSED"
         what = "an adapter of no run here needs its base and a folder for the result"
         raise InputError(Problem("fuse.adapter", what, str(adapter), fix=fix))
     found = resolve(base, Path.cwd(), confirm=confirm_download)

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 import click
 
-from localtune.cli.show import event_lines
 from localtune.errors import InputError, Problem
 from localtune.events import Event, Proof
 from localtune.events import to_json as event_json
 from localtune.job import Job, read_job
 from localtune.runs.folder import ALIVE
 from localtune.runs.store import find_run
+from localtune.words import event_lines
 
 T = TypeVar("T")
 

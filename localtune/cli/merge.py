@@ -12,6 +12,7 @@ from localtune.merging import How, merge
 from localtune.products import writing
 from localtune.runs.files import folder_size
 from localtune.sizes import readable
+from localtune.typed import typed
 
 
 @click.command("merge")
@@ -46,7 +47,9 @@ def merge_command(
     kept = "nothing was cut" if done.kept == 1 else f"{done.kept:.2%} is left, least {share:.2%} in {module}"
     more = "; a higher --rank keeps more" if done.kept < 0.95 else ""
     click.echo(f"rank {done.rank}, {len(done.modules)} modules; of the merged change {kept}{more}", err=True)
-    click.echo(f"next: localtune fuse {folder} -o FUSED   or   localtune push {folder} --to OWNER/NAME", err=True)
+    adapter = typed(folder)
+    ways = (f"fuse {adapter} -o FUSED", f"export {adapter} --adapter", f"push {adapter} --to OWNER/NAME")
+    click.echo(f"next: {'   or   '.join(f'localtune {way}' for way in ways)}", err=True)
 
 
 def _numbers(text: str | None) -> list[float] | None:

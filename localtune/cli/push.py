@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,8 +18,10 @@ from localtune.job import Job
 from localtune.modelcard import Kind
 from localtune.products import RECORD
 from localtune.products.card import card_of, record_of
+from localtune.products.recorded import recorded, refuse_stale_card
 from localtune.runs.files import is_complete
 from localtune.sizes import readable
+from localtune.typed import typed
 
 
 @click.command("push")
@@ -62,26 +65,32 @@ def _files(name: str, what: Kind | None, token: str) -> tuple[Sent, ...]:
     """What is sent of a folder, or of a run's product with a card made for it."""
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / "plan.json").is_file():
-        found = kind_of(folder)
-        if what not in (None, found):
-            fix = f"localtune push {name} --what {found} --to OWNER/NAME"
-            raise InputError(Problem("push.folder", f"holds {_A[found]}, not {_A[what or found]}", name, fix=fix))
-        return chosen(folder, found, secrets=(token,))
+        return _of_folder(folder, what, token)
     job = ended(name)
     full = isinstance(job.trainable, Full)
     kind: Kind = what or ("fused" if full else "adapter")
-    product = _product(job, kind)
-    record = record_of(product, RECORD)
+    product, record = _product(job, kind)
     made = kind == "fused" and not full and (product / "README.md").is_file()
     card = None if made else card_of(job, None, kind, checks=record)
-    return chosen(product, kind, card=card, secrets=(token,))
+    return chosen(product, kind, card=card, only=record.get("files"), secrets=(token,))
 
 
 _A = {"adapter": "an adapter", "fused": "a model", "gguf": "GGUF files"}
 
 
-def _product(job: Job, kind: Kind) -> Path:
-    """The folder of a run's product. Raises `InputError` with the command that makes it."""
+def _of_folder(folder: Path, what: Kind | None, token: str) -> tuple[Sent, ...]:
+    found = kind_of(folder)
+    if what not in (None, found):
+        fix = typed("localtune", "push", folder, "--what", found, "--to", "OWNER/NAME")
+        raise InputError(Problem("push.folder", f"holds {_A[found]}, not {_A[what or found]}", str(folder), fix=fix))
+    if found != "gguf":
+        return chosen(folder, found, secrets=(token,))
+    refuse_stale_card(folder)
+    return chosen(folder, found, only=recorded(folder).get("files"), secrets=(token,))
+
+
+def _product(job: Job, kind: Kind) -> tuple[Path, dict[str, Any]]:
+    """The folder of a run's product and the record of it. Raises `InputError` with the command that makes it."""
     run, full = job.run, isinstance(job.trainable, Full)
     if kind == "adapter" and full:
         what, fix = "every weight was trained: there is no adapter", f"localtune push {run.name} --what fused --to …"
@@ -89,11 +98,12 @@ def _product(job: Job, kind: Kind) -> Path:
     folders = {"adapter": run.adapter, "fused": run.model if full else run.fused, "gguf": run.export}
     commands = {"adapter": f"run --resume {run.name}", "fused": f"fuse {run.name}", "gguf": f"export {run.name}"}
     folder = folders[kind]
-    whole = any(folder.glob("*.gguf")) if kind == "gguf" else is_complete(folder, verify=True)
+    record = recorded(folder) if kind == "gguf" else record_of(folder, RECORD)
+    whole = bool(record.get("files")) if kind == "gguf" else is_complete(folder, verify=True)
     if not whole:
         what = f"has no {kind} yet, or it was changed since it was made"
         raise InputError(Problem("push.no-product", what, run.name, fix=f"localtune {commands[kind]}"))
-    return folder
+    return folder, record
 
 
 def _show(files: Sequence[Sent], repository: str, public: bool) -> None:
@@ -109,7 +119,7 @@ def _ask(name: str, repository: str, yes: bool) -> None:
     """Go on only with --yes, or a yes typed in a terminal."""
     if yes:
         return
-    again = f"localtune push {name} --to {repository} --yes"
+    again = typed("localtune", "push", name, "--to", repository, "--yes")
     if not sys.stdin.isatty():
         what = "nobody can be asked here, and nothing is sent unasked"
         raise InputError(Problem("push.unasked", what, repository, fix=again))

@@ -15,6 +15,7 @@ from localtune.runs.folder import ALIVE, Run
 from localtune.runs.lock import owned
 from localtune.runs.store import find_run
 from localtune.sizes import readable
+from localtune.typed import typed
 
 
 @click.command()
@@ -94,7 +95,7 @@ def _next(chosen: Run) -> None:
         click.echo(f"{product}  {readable(folder_size(product))}")
     files = [path for path in products if path.suffix == ".gguf" and not path.stem.endswith("-LoRA")]
     compare = f"localtune chat {chosen.name} --compare"
-    further = f"localtune chat {files[-1]}" if files else f"localtune export {chosen.name} --gguf Q8_0"
+    further = typed("localtune", "chat", files[-1]) if files else f"localtune export {chosen.name} --gguf Q8_0"
     _say(f"next: {compare}   or   {further}")
 
 

@@ -11,7 +11,7 @@ from localtune.cli.follow import exit_code, viewer
 from localtune.cli.options import to_json
 from localtune.cli.runs_diff import diff
 from localtune.cli.runs_report import report
-from localtune.cli.show import event_lines, plan_lines
+from localtune.cli.show import plan_lines
 from localtune.errors import InputError, Problem, safe
 from localtune.events import Evaluation, Event, Sample, Step
 from localtune.job import read_plan
@@ -21,6 +21,8 @@ from localtune.runs.folder import ALIVE, Run
 from localtune.runs.lock import PRODUCTS, SUPERVISOR, WORKER, RunLock, owned
 from localtune.runs.store import all_runs, find_run, root
 from localtune.sizes import readable
+from localtune.typed import typed
+from localtune.words import event_lines
 
 
 @click.group(invoke_without_command=True)
@@ -118,7 +120,7 @@ def rm(name: str, yes: bool) -> None:
         with RunLock(run.folder, lock):  # raises while somebody trains, or makes something of it
             pass
     if run.folder.parent.resolve() != root().resolve():
-        fix = f"LOCALTUNE_RUNS={run.folder.parent} localtune runs rm {run.name}"
+        fix = f"LOCALTUNE_RUNS={typed(run.folder.parent)} localtune runs rm {run.name}"
         raise InputError(Problem("run.elsewhere", "this folder is not among the runs", where=str(run.folder), fix=fix))
     if not yes:
         if not sys.stdin.isatty():

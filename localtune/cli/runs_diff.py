@@ -7,14 +7,15 @@ from typing import Any
 import click
 
 from localtune.cli.options import to_json
-from localtune.cli.show import duration
 from localtune.errors import LocaltuneError, safe
-from localtune.events import Done, Evaluation, Step
+from localtune.events import Evaluation, Step
 from localtune.recipe import load
 from localtune.runs.files import folder_size, read_json
 from localtune.runs.folder import Run
 from localtune.runs.store import find_run
 from localtune.sizes import readable
+from localtune.words import duration
+from localtune.worked import seconds_worked
 
 NONE = "—"
 
@@ -85,20 +86,18 @@ def _measured(run: Run) -> Iterator[tuple[str, tuple[Any, str]]]:
     """Name -> (value, text), the same names for every run."""
     best: Evaluation | None = None
     last: Step | None = None
-    done: Done | None = None
     peak = 0
     for event, _ in run.read_events():
         if isinstance(event, Step):
             last, peak = event, max(peak, event.peak_bytes)
         elif isinstance(event, Evaluation) and event.split == "valid" and (best is None or event.loss < best.loss):
             best = event
-        elif isinstance(event, Done):
-            done = event
     state = run.status().state
     yield "state", (state, state)
     yield "updates", (last.step, f"{last.step:,} of {last.steps:,}") if last else (None, NONE)
     yield "best val loss", (best.loss, f"{best.loss:.4g} at step {best.step:,}") if best else (None, NONE)
-    yield "time", (done.seconds, duration(done.seconds)) if done else (None, NONE)
+    took = seconds_worked(run.events)
+    yield "time", (took, duration(took)) if took else (None, NONE)
     yield "memory peak", (peak, readable(peak)) if peak else (None, NONE)
     size = sum(folder_size(product) for product in run.products())
     yield "products", (size, readable(size)) if size else (None, NONE)

@@ -11,7 +11,7 @@ import click
 
 from localtune.cli.loss_picture import Losses, escaped, picture
 from localtune.cli.options import to_json
-from localtune.cli.show import VERDICTS, duration, plan_lines
+from localtune.cli.show import plan_lines
 from localtune.errors import InputError, LocaltuneError, Problem
 from localtune.events import Done, Evaluation, Event, Match, Proof, Sample, Step, Warn
 from localtune.job import read_plan
@@ -20,6 +20,8 @@ from localtune.runs.files import folder_size, write_bytes
 from localtune.runs.folder import Run
 from localtune.runs.store import find_run
 from localtune.sizes import readable
+from localtune.words import VERDICTS, duration
+from localtune.worked import seconds_worked
 
 STYLE = """
 :root { color-scheme: light dark; }
@@ -118,8 +120,8 @@ def _figures(run: Run, events: Sequence[Event]) -> Iterator[str]:
                 of = f" ({event.group})" if event.group else ""
                 rows.append((f"exact match{of}, {event.who}", f"{event.exact:,} of {event.rows:,}"))
             case Done():
-                rows.append(("time", duration(event.seconds)))
                 rows.append(("memory", f"peak {readable(event.peak_bytes)}, planned {readable(event.planned_bytes)}"))
+    rows.append(("time", duration(seconds_worked(run.events))))
     rows += [(product.name, readable(folder_size(product))) for product in run.products()]
     yield from _table("Figures", (), rows)
 

@@ -4,7 +4,6 @@ Ctrl+C is how serving ends, so it ends with 0; SIGTERM ends it with 143, and a c
 """
 
 import json
-import shlex
 import signal
 import sys
 from types import FrameType
@@ -14,6 +13,7 @@ import click
 from localtune.chat.opening import CONTEXT
 from localtune.errors import safe
 from localtune.serve import Service, served_file
+from localtune.typed import WINDOWS, typed
 
 KEY = "LOCALTUNE_SERVE_KEY"
 
@@ -59,19 +59,24 @@ def _introduce(service: Service, *, made: bool) -> None:
         _tell(f"adapter {i}: {safe(adapter)}" + (", on unless a request says otherwise" if i == 0 else ""))
     if not service.template:
         _tell("no chat template: ask /v1/completions, which continues a text; /v1/chat puts ChatML around it")
-    key = service.key if made else f"${KEY}"
     asked: dict[str, object] = {"messages": [{"role": "user", "content": "Hello"}]}
     if not service.template:
         asked = {"prompt": "Hello", "max_tokens": 50}
     if service.adapters:
         asked["lora"] = [{"id": 0, "scale": 1.0}]
     route = "chat/completions" if service.template else "completions"
-    _tell(
-        f'curl {service.url}/{route} -H "Authorization: Bearer {key}" -H "Content-Type: application/json" '
-        f"-d {shlex.quote(json.dumps(asked))}"
-    )
+    _tell(curl(f"{service.url}/{route}", service.key if made else None, asked))
     secret = f'"{service.key}"' if made else f'os.environ["{KEY}"]'
     _tell(f'python: client = openai.OpenAI(base_url="{service.url}", api_key={secret})')
+
+
+def curl(url: str, key: str | None, asked: dict[str, object], *, windows: bool = WINDOWS) -> str:
+    """A question as it can be typed; without a `key` the shell puts in that of the environment."""
+    variable = f"%{KEY}%" if windows else f"${KEY}"
+    header = "Authorization: Bearer"
+    bearer = f'"{header} {variable}"' if key is None else typed(f"{header} {key}", windows=windows)
+    rest = typed("-H", "Content-Type: application/json", "-d", json.dumps(asked), windows=windows)
+    return f"curl {url} -H {bearer} {rest}"
 
 
 def _tell(text: str) -> None:

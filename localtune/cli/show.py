@@ -1,42 +1,14 @@
-"""Events, plans and runs as lines for people."""
+"""Updates, data and plans as lines for people; events are in `localtune.words`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from localtune.data.report import Report
 from localtune.errors import safe
-from localtune.events import (
-    Checkpoint,
-    Done,
-    Evaluation,
-    Event,
-    Failed,
-    Match,
-    Phase,
-    Product,
-    Proof,
-    Replies,
-    Sample,
-    Step,
-    Unknown,
-    Warn,
-)
+from localtune.events import Step
 from localtune.plan import Plan
-from localtune.score import perplexity
 from localtune.settings import Recipe
 from localtune.sizes import readable
-
-VERDICTS = {True: "ok", False: "FAILED", None: "—"}
-"""Of a check; None = there was nothing to compare."""
-
-
-def duration(seconds: float) -> str:
-    """`seconds` as a person says it: 9s, 14m36s, 2h05m."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+from localtune.words import duration
 
 
 def speed(step: Step) -> float:
@@ -52,71 +24,6 @@ def step_line(step: Step, remaining: float | None) -> str:
         f"step {step.step}/{step.steps} loss {step.loss:.3f}{refused} lr {step.learning_rate:.2e} "
         f"grad {step.gradient_norm:.2f} {speed(step):,.0f} tok/s mem {readable(step.peak_bytes)}{eta}"
     )
-
-
-def event_lines(event: Event) -> Iterator[str]:
-    """What is said of an event, but for updates."""
-    match event:
-        case Phase(name=name, detail=detail):
-            yield f"{name}  {safe(detail)}"
-        case Evaluation():
-            yield _evaluation_line(event)
-        case Match():
-            name = f" ({event.group})" if event.group else ""
-            share = event.exact / event.rows
-            yield f"{event.who:<6} exact match{safe(name)} {event.exact}/{event.rows} = {share:.1%}"
-        case Sample():
-            yield f"sample at step {event.step}"
-            yield from (f"  {who:<6}{safe(text, 300)}" for who, text in _sides(event))
-        case Product():
-            yield f"made {event.name:<8} {safe(event.path)}  {readable(event.size)} in {duration(event.seconds)}"
-        case Proof():
-            yield from _proof_lines(event)
-        case Replies():
-            yield f"one prompt, answered by {len(event.texts)}: {safe(event.prompt, 300)}"
-            width = max(map(len, event.texts))
-            yield from (f"  {who:<{width}}  {safe(text, 600)}" for who, text in event.texts.items())
-        case Checkpoint():
-            yield f"checkpoint {event.folder} saved ({event.size / 1e6:.1f} MB, {event.seconds:.1f} s)"
-        case Warn():
-            note = event.code.endswith(".note")
-            yield f"note     {safe(event.text)}" if note else f"warning[{event.code}]: {safe(event.text)}"
-        case Done():
-            yield from _done_lines(event)
-        case Failed():
-            yield from (safe(line) for line in event.text.splitlines())
-        case Step() | Unknown():
-            return
-
-
-def _sides(event: Sample) -> Sequence[tuple[str, str]]:
-    return (("user", event.prompt), ("base", event.base), ("tuned", event.tuned))
-
-
-def _evaluation_line(event: Evaluation) -> str:
-    best = "  best so far" if event.best else ""
-    loss = f"{event.loss:.4f}  perplexity {perplexity(event.loss):.4g}"
-    return f"{event.who:<6} {event.split} loss at step {event.step}: {loss}  accuracy {event.accuracy:.1%}{best}"
-
-
-def _proof_lines(event: Proof) -> Iterator[str]:
-    """The proof as a table: what was compared, ok or FAILED, and the losses beside each other."""
-    open_ = ", ".join(check["name"] for check in event.checks if check["passed"] is None)
-    verdict = "FAILED" if not event.passed else f"passed, but for {open_}" if open_ else "passed"
-    yield f"proof of {safe(event.product)}: {verdict} in {duration(event.seconds)}"
-    for check in event.checks:
-        yield f"  {check['name']:<9} {VERDICTS[check['passed']]:<6}  {safe(str(check['text']), 400)}"
-    losses = "   ".join(f"{who} {loss:.4f}" for who, loss in event.losses.items())
-    yield f"  {'loss':<9} {'':<6}  {losses}"
-
-
-def _done_lines(event: Done) -> Iterator[str]:
-    best = f", best at step {event.best_step}" if event.best_step else ""
-    yield f"ended at step {event.step} ({event.reason}){best} after {duration(event.seconds)}"
-    if event.peak_bytes:
-        error = event.planned_bytes / event.peak_bytes - 1
-        planned = readable(event.planned_bytes)
-        yield f"memory  peak {readable(event.peak_bytes)}, planned {planned} ({error:+.0%})"
 
 
 def report_lines(report: Report) -> Iterator[str]:

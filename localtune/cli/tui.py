@@ -9,12 +9,8 @@ from pathlib import Path
 
 import click
 
-from localtune.errors import InputError, LocaltuneError, Problem
-from localtune.runs.folder import ALIVE
-from localtune.runs.store import all_runs
-
-LOOKED_AT = 50
-"""Newest runs that are asked whether they go on."""
+from localtune.errors import InputError, Problem
+from localtune.runs.store import all_runs, living
 
 
 @click.command()
@@ -38,10 +34,9 @@ def tui(folder: Path | None, only_ascii: bool) -> None:
 
 def _goes_on() -> Iterator[str]:
     """What trains without the app, for who has just left it."""
-    for run in all_runs()[-LOOKED_AT:]:
-        with contextlib.suppress(LocaltuneError, OSError):
-            if run.status().state in ALIVE:
-                yield f"{run.name} goes on; localtune  shows it again,  localtune stop {run.name}  ends it"
+    with contextlib.suppress(OSError):
+        for run in living(all_runs()):
+            yield f"{run.name} goes on; localtune  shows it again,  localtune stop {run.name}  ends it"
 
 
 def on_terminal() -> bool:

@@ -7,18 +7,20 @@ like a token or a private key, stops it all: searched is every byte but the weig
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
 from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE
+from localtune.deliver.ollama import MODELFILE
 from localtune.errors import InputError, Problem
 from localtune.export.read import read_gguf
 from localtune.fuse import COMPANIONS
 from localtune.model.json_object import read_object
 from localtune.model.tensors import INDEX, INDEX_LIMIT
 from localtune.modelcard import CARD, Kind
+from localtune.titles import cached
 
 _LICENCES = ("license*", "licence*", "notice*", "use_policy*")
 _CHOSEN: dict[Kind, tuple[str, ...]] = {
@@ -65,12 +67,22 @@ def kind_of(folder: Path) -> Kind:
     raise InputError(Problem("push.folder", what, str(folder), fix="name a run, or a folder that fuse or export wrote"))
 
 
-def chosen(folder: Path, kind: Kind, *, card: str | None = None, secrets: Sequence[str] = ()) -> tuple[Sent, ...]:
+def chosen(
+    folder: Path,
+    kind: Kind,
+    *,
+    card: str | None = None,
+    only: Collection[str] | None = None,
+    secrets: Sequence[str] = (),
+) -> tuple[Sent, ...]:
     """The files of `folder` that go to others as a `kind`, with `card` as their README.md, in the order of their names.
 
-    `secrets` are texts that must be in none of them. Raises `InputError` (push.incomplete, push.private).
+    Of GGUF files those in `only`, and a Modelfile where it is of one of them. `secrets` are texts that must be in none
+    of them. Raises `InputError` (push.incomplete, push.private).
     """
     files = {path.relative_to(folder).as_posix(): path for path in _files(folder, kind)}
+    if only is not None:
+        files = {name: path for name, path in files.items() if not _is_of_others(path, only)}
     found = {name: Sent(name, _without_path(path)) for name, path in files.items()}
     if card is not None:
         found[CARD] = Sent(CARD, card.encode())
@@ -89,8 +101,20 @@ def _files(folder: Path, kind: Kind) -> Iterator[Path]:
             yield path
 
 
+_FROM = re.compile(r"^FROM \./(.+\.gguf)$", re.MULTILINE | re.IGNORECASE)
+
+
+def _is_of_others(path: Path, only: Collection[str]) -> bool:
+    """Whether `path` is a GGUF file, or the Modelfile of one, that is not among `only`."""
+    name: str | None = path.name
+    if path.name == MODELFILE:
+        found = _FROM.search(path.read_text(encoding="utf-8", errors="replace"))
+        name = found[1] if found else None
+    return name is not None and name.lower().endswith(".gguf") and name not in only
+
+
 def _without_path(path: Path) -> Path | bytes:
-    """The file itself, or a configuration whose base is named by the last part of its path."""
+    """The file itself, or a configuration whose base is named by the last part of its path, or what the cache holds."""
     key = _NAMES_OF_BASES.get(path.name)
     if key is None:
         return path
@@ -98,8 +122,8 @@ def _without_path(path: Path) -> Path | bytes:
     base = config.get(key)
     if not isinstance(base, str) or not base or _HUB_ID.fullmatch(base.partition("@")[0]):
         return path
-    last = PurePath(base.replace("\\", "/")).name
-    return f"{json.dumps(config | {key: last}, indent=2, ensure_ascii=False)}\n".encode()
+    name = cached(base) or PurePath(base.replace("\\", "/")).name
+    return f"{json.dumps(config | {key: name}, indent=2, ensure_ascii=False)}\n".encode()
 
 
 def _refuse_incomplete(folder: Path, kind: Kind, names: set[str]) -> None:

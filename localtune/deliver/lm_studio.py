@@ -6,8 +6,8 @@ settings.json there, else in models. A file is linked where both lie on one disk
 
 import errno
 import os
-import re
 import shutil
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from localtune.model.json_object import read_object
 from localtune.runs.files import TEMPORARY, settle, sha256
 
 PUBLISHER = "localtune"
-_NAME = re.compile(r"[\w][\w.-]{0,95}")
+_MOST = 120
+"""Bytes of a model's name in UTF-8: with the file's own, the path stays one that Windows opens."""
 
 
 def models_folder(home: Path | None = None) -> Path:
@@ -33,18 +34,25 @@ def models_folder(home: Path | None = None) -> Path:
     return there / "models"
 
 
-def place(gguf: Path, *, publisher: str = PUBLISHER, model: str | None = None, home: Path | None = None) -> Path:
-    """Put the file `gguf` where LM Studio finds it, under the name of `model` (default: its own); returns the place.
+def check_name(name: str) -> None:
+    """Raise `InputError` (lm-studio.name) for what is no folder's name on every system: of any script, not hidden."""
+    known = all(c.isalnum() or c in "._-" or unicodedata.category(c)[0] == "M" for c in name)
+    if not name or not known or name[0] in ".-" or len(name.encode()) > _MOST:
+        fix = f"--name of letters, digits, dots, dashes and underscores, at most {_MOST} bytes"
+        raise InputError(Problem("lm-studio.name", "cannot be a folder of LM Studio's", name, fix=fix))
+
+
+def place(gguf: Path, *, model: str | None = None, home: Path | None = None) -> Path:
+    """Put the file `gguf` where LM Studio finds it, under the name of `model`; returns the place.
+
+    The default is its own name, cut where that is too long.
 
     The same file there already is left; another one is never replaced. Raises `InputError` (lm-studio.name, .exists),
     `MachineError` (lm-studio.missing, .system) or `ResourceError` (disk.full).
     """
-    name = model or gguf.stem
-    for word in (publisher, name):
-        if not _NAME.fullmatch(word):
-            what = f"{word!r} cannot be a folder of LM Studio's"
-            raise InputError(Problem("lm-studio.name", what, fix="letters, digits, dots, dashes and underscores"))
-    target = models_folder(home) / publisher / name / gguf.name
+    name = gguf.stem.encode()[:_MOST].decode("utf-8", "ignore").rstrip("-.") if model is None else model
+    check_name(name)
+    target = models_folder(home) / PUBLISHER / name / gguf.name
     try:
         if target.exists() or target.is_symlink():
             _refuse_another(gguf, target)
@@ -72,7 +80,7 @@ def _refuse_another(gguf: Path, target: Path) -> None:
     )
     if not same:
         what = "another file of that name is there"
-        raise InputError(Problem("lm-studio.exists", what, str(target), fix=f"rm {target}   if it is not needed"))
+        raise InputError(Problem("lm-studio.exists", what, str(target), fix="move it away, or another  --name"))
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -20,12 +20,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from localtune.data.tokenizer import Tokenizer
-from localtune.deliver.chat_format import known_format
+from localtune.deliver.chat_format import ChatFormat
 from localtune.errors import InputError, MachineError, Problem, RunFailed, safe
 from localtune.export.identity import Identity
 from localtune.export.read import read_gguf
 from localtune.model import ModelFiles
 from localtune.runs.files import TEMPORARY
+from localtune.typed import typed
 
 MODELFILE = "Modelfile"
 CONTEXT = 8192
@@ -50,20 +51,15 @@ def modelfile(
     template: str | None = None,
     stops: Sequence[str] = (),
     sampling: Mapping[str, int | float] | None = None,
-    system: str | None = None,
     license: str | None = None,  # noqa: A002
-    adapters: Sequence[str] = (),
     context: int | None = None,
 ) -> str:
-    """The text of a Modelfile for the GGUF `gguf_name` beside it, with at most one of `adapters`, a GGUF beside it too.
+    """The text of a Modelfile for the GGUF `gguf_name` beside it.
 
-    `template` is a Go template, `sampling` an `Identity`'s, `context` tokens. Raises `InputError` (ollama.text,
-    ollama.adapters) for what the grammar cannot say.
+    `template` is a Go template, `sampling` an `Identity`'s, `context` tokens. Raises `InputError` (ollama.text) for
+    what the grammar cannot say.
     """
-    if len(adapters) > 1:
-        what = f"Ollama takes one adapter, not {len(adapters)}"
-        raise InputError(Problem("ollama.adapters", what, fix="merge them: localtune merge A B -o C"))
-    lines = [f"FROM {_file(gguf_name)}\n", *(f"ADAPTER {_file(name)}\n" for name in adapters)]
+    lines = [f"FROM {_file(gguf_name)}\n"]
     if template is not None:
         lines += [_NOTE, f"TEMPLATE {_quoted(template, 'template')}\n"]
     lines += [f"PARAMETER stop {_quoted(stop, 'stop')}\n" for stop in dict.fromkeys(stops) if stop]
@@ -71,35 +67,24 @@ def modelfile(
         lines.append(f"PARAMETER num_ctx {context}\n")
     stated = sampling or {}
     lines += [f"PARAMETER {name} {stated[key]:.6g}\n" for key, name in _PARAMETERS.items() if key in stated]
-    if system:
-        lines.append(f"SYSTEM {_quoted(system, 'system text')}\n")
     if license:
         lines.append(f"LICENSE {_quoted(_printable(license), 'licence')}\n")
     return "".join(lines)
 
 
 def modelfile_of(
-    gguf: Path,
-    model: ModelFiles,
-    tokenizer: Tokenizer,
-    identity: Identity,
-    *,
-    system: str | None = None,
-    adapter: Path | None = None,
+    gguf: Path, model: ModelFiles, tokenizer: Tokenizer, identity: Identity, known: ChatFormat | None
 ) -> str:
-    """The Modelfile of an exported file: what the model's own files state, and TEMPLATE where its template is known.
+    """The Modelfile of an exported file: what the model's own files state, and TEMPLATE where its format is `known`.
 
-    Raises `InputError` as `modelfile` and `known_format` do.
+    Raises `InputError` as `modelfile` does.
     """
-    known = known_format(tokenizer)
     return modelfile(
         gguf.name,
         template=known.go_template() if known else None,
         stops=stops_of(model, tokenizer),
         sampling=identity.sampling,
-        system=system,
         license=licence_text(model.folder) or identity.license,
-        adapters=[adapter.name] if adapter else [],
         context=min(CONTEXT, _context(gguf, model)),
     )
 
@@ -192,7 +177,7 @@ def create(name: str, folder: Path, text: str, say: Callable[[str], None]) -> No
     """
     check_name(name)
     program = shutil.which("ollama")
-    by_hand = f"cd {folder} && ollama create {name} -f {MODELFILE}"
+    by_hand = typed("ollama", "create", name, "-f", folder / MODELFILE)
     if program is None:
         raise MachineError(Problem("ollama.missing", "there is no ollama on PATH", fix=f"install it, then  {by_hand}"))
     last: list[str] = []

@@ -43,7 +43,7 @@ def ready(repository: str) -> str:
     return token
 
 
-def push(files: Sequence[Sent], repository: str, token: str, *, public: bool = False, message: str = "") -> Pushed:
+def push(files: Sequence[Sent], repository: str, token: str, *, public: bool = False) -> Pushed:
     """Send `files` to the model `repository`, which is made if it is not there: private unless `public`.
 
     One that is there already stays as it is; without `public` a public one is refused. Raises `InputError`
@@ -61,7 +61,7 @@ def push(files: Sequence[Sent], repository: str, token: str, *, public: bool = F
         commit = api.create_commit(
             repository,
             [hub.CommitOperationAdd(sent.name, _content(sent)) for sent in files],
-            commit_message=message or f"{len(files)} files by localtune",
+            commit_message=f"{len(files)} files by localtune",
         )
     except LocaltuneError:
         raise

@@ -33,6 +33,7 @@ from localtune.model.tensors import TensorInfo
 from localtune.model.weights import Piece, write_shard
 from localtune.modelcard import CARD, model_card, stated_licence
 from localtune.runs.files import new_folder
+from localtune.typed import typed
 
 How = Literal["linear", "ties", "dare"]
 
@@ -240,7 +241,7 @@ def _refuse_settings(
         problems.append(Problem("merge.rank", f"the rank is {rank}; it is from 1 to 65536", fix="--rank 16"))
     if folder.exists() or folder.is_symlink():
         problems.append(
-            Problem("merge.exists", "is there already", str(folder), fix=f"move it away, or  -o {folder}-2")
+            Problem("merge.exists", "is there already", str(folder), fix=f"move it away, or  -o {typed(f'{folder}-2')}")
         )
     if problems:
         raise InputError(*problems)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from localtune.batch import Floats
 from localtune.errors import InputError, Problem
 from localtune.model.json_object import read_object
 from localtune.model.weights import Weights
+from localtune.titles import may_be_one, title
 
 
 @dataclass(frozen=True)
@@ -60,16 +62,20 @@ def read_source(folder: Path, weight: float) -> Source:
 
 
 def base_and_commit(sources: Sequence[Source]) -> tuple[str, str | None]:
-    """The base that all of them name, and its commit. Raises `InputError` where two name different ones."""
+    """The base that all of them name, by its hub id where one does, and its commit.
+
+    Raises `InputError` where two name different ones.
+    """
     named = [(source, base_of(source.folder) or "") for source in sources]
+    bases = [base for _, base in named if base]
     commits = [read_object(source.folder / CONFIG_FILE).get("revision") for source in sources]
     known = [commit for commit in commits if isinstance(commit, str) and commit]
-    if len({base.partition("@")[0] for _, base in named if base}) > 1 or len(set(known)) > 1:
+    if not all(may_be_one(*pair) for pair in combinations(bases, 2)) or len(set(known)) > 1:
         what = "the adapters were trained on different models, or on different revisions of one"
         lines = [f"{source.folder.name}: {base or 'does not say'} {commit or ''}"
                  for (source, base), commit in zip(named, commits, strict=True)]  # fmt: skip
         raise InputError(Problem("merge.base", what, evidence="\n".join(lines), fix="merge adapters of one base"))
-    return next((base for _, base in named if base), ""), next(iter(known), None)
+    return next((base for base in bases if title(base)[0]), (bases or [""])[0]), next(iter(known), None)
 
 
 def shapes_of(sources: Sequence[Source]) -> dict[str, tuple[int, int]]:

@@ -9,6 +9,7 @@ from localtune.errors import InputError
 from localtune.fitting import other_revision, refuse_other_base
 from localtune.model import ModelFiles, resolve
 from localtune.products.fused import fused_adapter
+from localtune.typed import typed
 from tests.unit.test_fuse import make_adapter
 from tests.unit.test_fuse_quantised import original
 
@@ -55,7 +56,7 @@ def test_another_name_is_refused(base: Path, tmp_path: Path, named: str) -> None
             refuse_other_base(adapter, found)
         (problem,) = caught.value.problems
         assert problem.what == f"was trained on {named}, not on {found.name}"
-        assert problem.fix.startswith(f"localtune fuse '{adapter}' -m {named} -o FUSED")
+        assert problem.fix.startswith(typed("localtune", "fuse", adapter, "-o", "FUSED", "-m", named))
         assert problem.fix.endswith("--force")
 
 

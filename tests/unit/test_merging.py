@@ -196,6 +196,17 @@ def test_what_does_not_belong_together_is_refused_by_name(base: Path, tmp_path: 
     assert refused([a, b], out) == ["merge.base"]
 
 
+def test_a_base_is_the_same_by_its_hub_id_and_by_its_folder(base: Path, tmp_path: Path) -> None:
+    _, (a, b) = saved(base, tmp_path, KINDS)
+    changed(a, base_model_name_or_path=f"/models/{base.name}")
+    changed(b, base_model_name_or_path=f"org/{base.name}", revision="1" * 40)
+    merge([a, b], tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == (f"org/{base.name}", "1" * 40)
+    changed(a, base_model_name_or_path=f"other/{base.name}")
+    assert refused([a, b], tmp_path / "more") == ["merge.base"]
+
+
 def test_other_shapes_and_values_that_are_no_numbers_are_refused_by_name(base: Path, tmp_path: Path) -> None:
     _, (a, b) = saved(base, tmp_path, KINDS)
     weights = load_file(b / "adapter_model.safetensors")

@@ -243,4 +243,4 @@ def test_the_command_says_what_is_wrong(adapter: Adapters, tmp_path: Path) -> No
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": None}))
     nameless = command("export", peft_folder, "--mlx-lm")
     assert nameless.code == 2
-    assert "error[mlx-lm.base]" in nameless.err
+    assert "error[export.base]" in nameless.err

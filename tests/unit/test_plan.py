@@ -119,9 +119,11 @@ def test_a_plan_comes_back_from_json_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(1.5e6, "1.5 MB"), (620e6, "620 MB"), (1.25e9, "1.25 GB"), (31.8e9, "31.8 GB")]
-)
-def test_sizes_are_said_with_three_figures(size: float, text: str) -> None:
+    ("size", "text"),
+    [(812, "812 B"), (3400, "3.4 KB"), (120e3, "0.1 MB"), (1.5e6, "1.5 MB"), (620e6, "620 MB"),
+     (1.25e9, "1.25 GB"), (31.8e9, "31.8 GB")],
+)  # fmt: skip
+def test_sizes_are_said_with_at_most_three_figures(size: float, text: str) -> None:
     assert readable(size) == text
 
 

@@ -1,7 +1,6 @@
 """What `localtune chat` refuses before anything is loaded, and the commands it names, as they can be typed."""
 
 import json
-import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from localtune.chat.opening import find, has_template
 from localtune.cli.chat import chat
 from localtune.errors import InputError
 from localtune.serve import served_file
+from tests.typed import words
 from tests.unit.chat.tiny_gguf import write_gguf, write_lora
 
 
@@ -40,12 +40,12 @@ def test_commands_with_blanks_in_them_can_be_typed(tmp_path: Path) -> None:
     folder = tmp_path / "my files"
     folder.mkdir()
     lora = write_lora(folder / "a.gguf")
-    assert shlex.split(fix(lora).partition(";")[0]) == ["localtune", "chat", "BASE.gguf", "--lora", str(lora)]
-    assert shlex.split(fix(folder)) == ["localtune", "chat", str(lora)]
+    assert words(fix(lora).partition(";")[0]) == ["localtune", "chat", "BASE.gguf", "--lora", str(lora)]
+    assert words(fix(folder)) == ["localtune", "chat", str(lora)]
     (folder / "config.json").write_text("{}")
     with pytest.raises(InputError) as caught:
         served_file(str(folder))
-    assert shlex.split(caught.value.problems[0].fix)[:3] == ["localtune", "export", str(folder)]
+    assert words(caught.value.problems[0].fix)[:3] == ["localtune", "export", str(folder)]
 
 
 def test_an_adapters_folder_is_to_be_fused_by_us(tmp_path: Path) -> None:
@@ -54,4 +54,4 @@ def test_an_adapters_folder_is_to_be_fused_by_us(tmp_path: Path) -> None:
     for base, said in (("org/Tiny", "org/Tiny"), (None, "BASE")):
         (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
         first = ["localtune", "fuse", str(folder), "-m", said, "-o", "FUSED"]
-        assert shlex.split(fix(folder)) == [*first, "and", "then", "localtune", "chat", "FUSED"]
+        assert words(fix(folder)) == [*first, "and", "then", "localtune", "chat", "FUSED"]

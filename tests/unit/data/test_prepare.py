@@ -13,7 +13,7 @@ from localtune.data.report import from_json
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import InputError, Problem
 from localtune.settings import DataSettings
-from tests.unit.data.builders import CHATML, all_text, learned_text, save_tokenizer, write_rows
+from tests.unit.data.builders import CHATML, CONTROL, all_text, learned_text, save_tokenizer, write_rows
 from tests.unit.data.test_render import STRIPPING
 
 
@@ -180,6 +180,18 @@ def test_a_token_beyond_the_embedding_names_row_and_id(tmp_path: Path, tokenizer
     with pytest.raises(InputError, match=rf"tokenizer\.vocabulary\].*train\.jsonl:1 .*id {last} .* of {last} rows"):
         run(tmp_path, tokenizer, vocabulary=last)
     run(tmp_path, tokenizer, vocabulary=last + 1)
+
+
+def test_a_control_token_beyond_the_embedding_is_plain_text_in_a_conversation(tmp_path: Path) -> None:
+    tokenizer = save_tokenizer(tmp_path / "model", control=(*CONTROL, "<image>"))
+    beyond = tokenizer.id_of("<image>")
+    write_rows(tmp_path / "train.jsonl", [{"prompt": "an <image>?", "completion": "<image>"}] * 5)
+    done = run(tmp_path, tokenizer, vocabulary=beyond)
+    assert all("<image>" in all_text(tokenizer, one) for one in done.train)
+    assert max(int(one.tokens.max()) for one in done.train) < beyond
+    write_rows(tmp_path / "train.jsonl", [*[{"text": "a picture"}] * 5, {"text": "an <image>"}])
+    problem = the_problem(tmp_path, tokenizer, vocabulary=beyond)
+    assert (problem.where, problem.fix[-17:]) == ("train.jsonl:6", "leave out the row")
 
 
 def test_too_many_bad_rows_stop_even_when_skipping(tmp_path: Path, tokenizer: Tokenizer) -> None:

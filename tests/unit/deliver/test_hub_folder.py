@@ -108,6 +108,13 @@ def test_a_path_as_the_bases_name_becomes_its_last_part(base: str, tmp_path: Pat
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == base
 
 
+def test_a_path_in_the_hubs_cache_becomes_the_hub_id(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "adapter", "/home/jane/hub/models--org--gpt2/snapshots/c0ffee")
+    config = next(sent for sent in chosen(folder, "adapter") if sent.name == "adapter_config.json")
+    assert isinstance(config.content, bytes)
+    assert json.loads(config.content)["base_model_name_or_path"] == "org/gpt2"
+
+
 def test_a_models_configuration_names_no_path_either(tmp_path: Path) -> None:
     folder = fused(tmp_path / "fused")
     config = json.loads((folder / "config.json").read_text("utf-8"))

@@ -40,7 +40,7 @@ def test_its_home_and_its_folder_of_models_may_be_elsewhere(gguf: Path, tmp_path
     (tmp_path / ".lmstudio-home-pointer").write_text(f"{tmp_path / 'other'}\n")
     assert models_folder(tmp_path) == tmp_path / "other" / "models"
     (tmp_path / "other" / "settings.json").write_text(json.dumps({"downloadsFolder": str(tmp_path / "big")}))
-    assert place(gguf, home=tmp_path, publisher="me", model="m") == tmp_path / "big" / "me" / "m" / gguf.name
+    assert place(gguf, home=tmp_path, model="m") == tmp_path / "big" / "localtune" / "m" / gguf.name
     for broken in ("{", '{"downloadsFolder": 5}', '{"downloadsFolder": "relative"}'):
         (tmp_path / "other" / "settings.json").write_text(broken)
         assert models_folder(tmp_path) == tmp_path / "other" / "models"
@@ -91,11 +91,11 @@ def test_a_full_disk_leaves_no_half_file(gguf: Path, tmp_path: Path, monkeypatch
     assert not [path for path in (tmp_path / ".lmstudio").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden", "a\\b", "x" * 200])
+@pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden", "-x", "a\\b", "a b", "x" * 121, "हिन्दी" * 7])
 def test_a_name_is_one_folder(name: str, gguf: Path, tmp_path: Path) -> None:
     (tmp_path / ".lmstudio").mkdir()
     with pytest.raises(InputError, match=r"lm-studio\.name"):
-        place(gguf, home=tmp_path, publisher=name)
+        place(gguf, home=tmp_path, model=name)
 
 
 def test_commands_can_be_typed() -> None:
@@ -104,5 +104,4 @@ def test_commands_can_be_typed() -> None:
         "llama-cli -m '/my models/it'\"'\"'s.gguf'",
         "llama-server -m '/my models/it'\"'\"'s.gguf' --jinja",
     ]
-    server = commands(Path("a b.gguf"), adapters=(Path("c.gguf"),), windows=True)[1]
-    assert server == 'llama-server -m "a b.gguf" --lora c.gguf --jinja'
+    assert commands(Path("a b.gguf"), windows=True)[1] == 'llama-server -m "a b.gguf" --jinja'

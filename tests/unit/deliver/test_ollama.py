@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localtune.deliver.chat_format import known_format
 from localtune.deliver.ollama import address_of, create, licence_text, modelfile, modelfile_of, probe, stops_of
 from localtune.errors import InputError, MachineError, RunFailed
 from localtune.export.identity import identify
+from localtune.typed import typed
 from tests.unit.deliver.modelfile import Unreadable, parse
 from tests.unit.deliver.models import quickstart
 
@@ -36,14 +38,11 @@ def test_a_modelfile_says_all_of_it() -> None:
         template='{{ .System }}\n"x"\n',
         stops=["<|im_end|>", "<|im_end|>", "</s>"],
         sampling={"top_k": 20, "top_p": 0.8, "temp": 0.7, "penalty_repeat": 1.05, "min_p": 0.0},
-        system='Be "brief".\n\nSYSTEM no\n',
-        license="Apache\nLicense",
-        adapters=["a.gguf"],
+        license='Apache\n"License"\nSYSTEM no',
         context=4096,
     )
     assert read(text) == {
         "from": ["./M-1B-v1.0-Q8_0.gguf"],
-        "adapter": ["./a.gguf"],
         "template": ['{{ .System }}\n"x"\n'],
         "stop": ["<|im_end|>", "</s>"],
         "num_ctx": ["4096"],
@@ -52,20 +51,19 @@ def test_a_modelfile_says_all_of_it() -> None:
         "min_p": ["0"],
         "temperature": ["0.7"],
         "repeat_penalty": ["1.05"],
-        "system": ['Be "brief".\n\nSYSTEM no\n'],
-        "license": ["Apache\nLicense"],
+        "license": ['Apache\n"License"\nSYSTEM no'],
     }
 
 
-@given(ANY.filter(bool), st.lists(ANY.filter(bool), max_size=3), ANY.filter(bool))
-def test_no_text_escapes_its_quotes_or_is_changed(system: str, stops: list[str], template: str) -> None:
-    texts = "".join([system, template, *stops])
-    if set(texts) & set("\u00a0\u200d\x00") or any('"""' in text for text in (system, template, *stops)):
+@given(st.lists(ANY.filter(bool), max_size=3), ANY.filter(bool))
+def test_no_text_escapes_its_quotes_or_is_changed(stops: list[str], template: str) -> None:
+    texts = "".join([template, *stops])
+    if set(texts) & set("\u00a0\u200d\x00") or any('"""' in text for text in (template, *stops)):
         with pytest.raises(InputError, match=r"ollama\.text"):
-            modelfile("m.gguf", stops=stops, system=system, template=template)
+            modelfile("m.gguf", stops=stops, template=template)
         return
-    text = modelfile("m.gguf", stops=stops, system=system, template=template)
-    expected = {"from": ["./m.gguf"], "system": [system], "template": [template]}
+    text = modelfile("m.gguf", stops=stops, template=template)
+    expected = {"from": ["./m.gguf"], "template": [template]}
     assert read(text) == (expected | {"stop": list(dict.fromkeys(stops))} if stops else expected)
 
 
@@ -87,20 +85,14 @@ def test_only_a_file_beside_the_modelfile_is_named(name: str) -> None:
         modelfile(name)
 
 
-def test_two_adapters_are_refused() -> None:
-    with pytest.raises(InputError, match=r"ollama\.adapters.*2"):
-        modelfile("m.gguf", adapters=["a.gguf", "b.gguf"])
-
-
 def test_a_models_own_files_say_what_goes_in(tmp_path: Path) -> None:
     model, tokenizer = quickstart()
     identity = identify(model, finetune="chatty", base=None, revision=None, lineage={})
-    found = read(modelfile_of(tmp_path / "m.gguf", model, tokenizer, identity, system="Be kind."))
+    found = read(modelfile_of(tmp_path / "m.gguf", model, tokenizer, identity, known_format(tokenizer)))
     assert found["from"] == ["./m.gguf"]
     assert found["stop"] == stops_of(model, tokenizer) == ["<|im_end|>", "<|endoftext|>"]
     assert found["num_ctx"] == [str(min(8192, model.config.context))]
     assert found["template"][0].count("<|im_start|>") >= 3
-    assert found["system"] == ["Be kind."]
 
 
 def test_a_licence_file_is_carried_over(tmp_path: Path) -> None:
@@ -192,8 +184,10 @@ def test_ollama_is_told_to_create_and_its_words_are_shown(tmp_path: Path, monkey
 
 def test_without_ollama_the_command_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MachineError, match=r"ollama\.missing.*\n.*ollama create chatty -f Modelfile"):
-        create("chatty", tmp_path, "FROM ./m.gguf\n", print)
+    folder = tmp_path / "my models"
+    with pytest.raises(MachineError, match=r"ollama\.missing") as caught:
+        create("chatty", folder, "FROM ./m.gguf\n", print)
+    assert caught.value.problems[0].fix.endswith(typed("ollama", "create", "chatty", "-f", folder / "Modelfile"))
 
 
 @pytest.mark.parametrize("name", ["-rf", "a b", "", "a;b", "../x", "a" * 300, "x\n"])

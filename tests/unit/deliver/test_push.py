@@ -16,7 +16,7 @@ from localtune.cli.options import read_recipe
 from localtune.deliver.push import ready
 from localtune.errors import InputError
 from localtune.launch import create_run, make_ready
-from localtune.runs.files import new_folder, write_json
+from localtune.runs.files import new_folder, sha256, write_json
 from localtune.runs.folder import Run
 from tests.command import Command, Result, short
 from tests.unit.deliver.hub import TOKEN, Hub, running
@@ -180,14 +180,16 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path, hub: Hub)
 
 
 def exported(folder: Path) -> None:
-    """What an export leaves: a file that passed, one that failed, and the record."""
-    ggufs(folder, "A.gguf", "B.failed.gguf")
+    """What an export leaves: a file that passed, one that failed, and the record; and what came and went since."""
+    ggufs(folder, "A.gguf", "B.failed.gguf", "foreign.gguf")
     checks = [
         {"name": "file", "passed": True, "text": "the same", "figures": {}, "look": ""},
         {"name": "tokenizer", "passed": False, "text": "quotes a row of jane's", "figures": {}, "look": ""},
     ]
-    entry = {"size": 5, "sha256": "ab", "passed": True, "losses": {"Q8_0": 1.5}, "checks": checks}
-    write_json(folder / "proof.json", {"files": {"A.gguf": entry, "B.failed.gguf": entry | {"passed": False}}})
+    entry = {"passed": True, "losses": {"Q8_0": 1.5}, "checks": checks}
+    entry |= {"size": (folder / "A.gguf").stat().st_size, "sha256": sha256(folder / "A.gguf")}
+    files = {"A.gguf": entry, "B.failed.gguf": entry | {"passed": False}, "gone.gguf": entry}
+    write_json(folder / "proof.json", {"files": files})
 
 
 def made_run(folder: Path) -> Run:
@@ -224,12 +226,18 @@ def test_a_runs_products_go_with_a_card_and_without_rows_paths_or_tokens(
     done = localtune("push", "last", "--to", "org/name", "--what", "gguf", "--yes")
     assert done.code == 0, done.err
     assert hub.files["A.gguf"] == (run.export / "A.gguf").read_bytes()
-    assert not any(name in hub.files for name in ("B.failed.gguf", "proof.json", "resolved.yaml"))
+    assert not any(name in hub.files for name in ("B.failed.gguf", "foreign.gguf", "proof.json", "resolved.yaml"))
     card = hub.files["README.md"].decode()
     for part in ("library_name: gguf", "| file of A.gguf | passed: the same |", "| loss of the Q8_0 file | 1.5 |"):
         assert part in card
     assert "| tokenizer of A.gguf | failed |" in card
-    assert not any(part in card for part in ("B.failed", "quotes a row"))
+    assert not any(part in card for part in ("B.failed", "foreign.gguf", "gone.gguf", "quotes a row"))
+    with (run.export / "A.gguf").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x01")
+    asked = len(hub.asked)
+    assert code_of(localtune("push", "last", "--to", "org/name", "--what", "gguf", "--yes")) == (2, "push.changed")
+    assert len(hub.asked) == asked
     text = bytes(hub.everything)
     answers = {message["content"] for row in rows for message in row["messages"] if len(message["content"]) > 20}
     assert answers

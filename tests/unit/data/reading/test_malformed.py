@@ -4,7 +4,6 @@ import gzip
 import io
 import os
 import random
-import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pytest
 from localtune.data.reading import find
 from localtune.data.rows import BadRows
 from localtune.errors import InputError, LocaltuneError
+from tests.typed import words
 from tests.unit.data.reading.read import first_problem, read
 
 
@@ -191,5 +191,5 @@ def test_damaged_files_give_rows_or_our_errors(name: str, content: bytes, tmp_pa
 def test_names_in_commands_are_quoted_as_a_shell_wants_them(tmp_path: Path) -> None:
     problem = first_problem(tmp_path / "my data.json", b'{"a": [{}], "\'; rm -rf ~; \'": [{}]}')
     command, _, target = problem.fix.partition(" > ")
-    assert shlex.split(command) == ["jq", "-c", ".[\"'; rm -rf ~; '\"][]", "my data.json"]
+    assert words(command) == ["jq", "-c", ".[\"'; rm -rf ~; '\"][]", "my data.json"]
     assert target == "x.jsonl"

@@ -13,7 +13,7 @@ quickstart: .venv/ready
 	$(BIN)/localtune run recipes/quickstart/recipe.yaml
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not cuda and not slow and not network" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not cuda and not slow and not network" $(PYTEST_ARGS)
 
 check: .venv/dev
 	$(BIN)/ruff check .

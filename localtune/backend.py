@@ -25,6 +25,7 @@ from localtune.errors import MachineError, Problem
 from localtune.model import ModelFiles
 from localtune.objectives import Objective
 from localtune.targets import Targets
+from localtune.typed import typed
 
 
 @dataclass(frozen=True)
@@ -257,11 +258,11 @@ def on_apple_silicon() -> bool:
 def installation(name: str) -> str:
     """The command that installs what the backend called `name` needs here, or in words that there is none."""
     if name != "mlx":
-        return f"pip install 'localtune[{name}]'"
+        return typed("pip", "install", f"localtune[{name}]")
     if on_apple_silicon():
         return "pip install mlx mlx-lm"
     if sys.platform == "linux":
-        return "pip install 'localtune[mlx-cpu]'"
+        return typed("pip", "install", "localtune[mlx-cpu]")
     return "MLX is for Apple silicon and Linux: --backend torch"
 
 

@@ -14,7 +14,7 @@ from localtune.data.tokenizer import Tokenizer
 from localtune.events import Evaluation, Match
 from localtune.job import Job
 from localtune.runs.folder import Run
-from localtune.score import nothing_asked, perplexity, score
+from localtune.score import nothing_asked, score
 
 
 def answers(
@@ -93,6 +93,6 @@ def figures(event: Evaluation | Match) -> dict[str, object]:
         share = event.exact / event.rows
         counts = {"rows": event.rows, "exact": event.exact, "share": share}
         return head | {"measure": "exact match", "split": "test", "group": event.group} | counts
-    numbers = {"loss": event.loss, "perplexity": perplexity(event.loss), "accuracy": event.accuracy}
+    numbers = {"loss": event.loss, "perplexity": event.perplexity, "accuracy": event.accuracy}
     finite = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
     return head | {"measure": "loss", "split": event.split, "targets": event.targets} | finite

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -63,6 +64,11 @@ class Evaluation:
     best: bool
     """The lowest so far."""
     seconds: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss), infinite where that is beyond a float."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,7 @@ class Done:
     """steps, early stop, stop, stop-now."""
     best_step: int
     seconds: float
+    """Of all its sessions."""
     peak_bytes: int
     planned_bytes: int
 

@@ -22,6 +22,7 @@ from localtune.recipe import load as load_recipe
 from localtune.runs.files import is_complete, read_json
 from localtune.runs.folder import ALIVE, Run
 from localtune.settings import Recipe
+from localtune.typed import typed
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def unfinished(run: Run) -> InputError:
 def read_job(run: Run) -> Job:
     """The job of a run folder. Raises `InputError` for one that is damaged or was changed since it was made."""
     if not is_complete(run.folder, verify=True):
-        fix = f"localtune run {run.recipe}"
+        fix = typed("localtune", "run", run.recipe)
         raise InputError(Problem("run.changed", "recipe, plan or data were changed", where=str(run.folder), fix=fix))
     recipe = load_recipe(run.resolved, environ={}, user_config=None).recipe
     model = resolve(recipe.model, run.folder, offline=True)

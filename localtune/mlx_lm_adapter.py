@@ -24,6 +24,7 @@ from localtune.model.json_object import read_object
 from localtune.model.tensors import TensorInfo
 from localtune.model.weights import DTYPES, Piece, Weights, write_shard
 from localtune.runs.files import folder_size, is_complete, new_folder
+from localtune.typed import typed
 
 FOLDER = "mlx-lm-adapter"
 """Its name in a run's folder."""
@@ -132,8 +133,8 @@ def _refuse_misfits(
 def _refuse_foreign(folder: Path) -> None:
     """An earlier copy is replaced, anything else is not."""
     if folder.exists() and not (is_complete(folder, verify=True) and (folder / WEIGHTS).is_file()):
-        what = "is there and is not, or no longer, what such an export wrote"
-        raise InputError(Problem("mlx-lm.exists", what, str(folder), fix=f"move it away, or  -o {folder}-2"))
+        what, other = "is there and is not, or no longer, what such an export wrote", typed(f"{folder}-2")
+        raise InputError(Problem("mlx-lm.exists", what, str(folder), fix=f"move it away, or  -o {other}"))
 
 
 def _rope_warning(model: ModelFiles) -> Iterator[Event]:

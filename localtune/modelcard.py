@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from localtune.errors import InputError, safe
 from localtune.recipe.yaml import LIMIT, read, write_value
+from localtune.titles import cached
 
 CARD = "README.md"
 _STATED = {"license": 8, "license_name": 8, "license_link": 8, "language": 200, "tags": 100}
@@ -134,7 +135,7 @@ Modelfile is there: `ollama create NAME -f Modelfile`.""",
 
 def _shown(base: str, revision: str | None) -> str:
     if revision is None:
-        return f"A model made from the folder {_plain(Path(base).name)}"
+        return f"A model made from the folder {_plain(cached(base) or Path(base).name)}"
     hub_id = base.partition("@")[0]
     return f"[{hub_id}](https://huggingface.co/{hub_id}) (revision {_plain(revision)})"
 

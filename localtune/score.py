@@ -41,11 +41,6 @@ def nothing_asked() -> None:
     """The check of a measurement that nobody interrupts."""
 
 
-def perplexity(loss: float) -> float:
-    """exp(loss), infinite where that is beyond a float."""
-    return math.exp(loss) if loss < 700 else math.inf
-
-
 def score(
     session: Session, batches: Sequence[Batch], *, adapter: bool = True, check: Callable[[], None] = nothing_asked
 ) -> Score:

@@ -10,7 +10,6 @@ ignored, so that the base answers, and whoever has the key can change the scales
 
 import errno
 import secrets
-import shlex
 import socket
 import sys
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from localtune.errors import InputError, Problem, ResourceError
 from localtune.export.read import read_gguf
 from localtune.llamacpp import Child, ServerOptions
 from localtune.runs.folder import Run
+from localtune.typed import typed
 
 GLANCE = 0.5
 """Seconds between two looks at the child, after which a Ctrl+C is heard on every system."""
@@ -94,7 +94,7 @@ def served_file(name: str) -> Path:
     if isinstance(found, Run):
         return _only_file(found)
     if found.is_dir():
-        what, fix = "is a folder; what is served is a GGUF file", f"localtune export {shlex.quote(name)} --gguf Q8_0"
+        what, fix = "is a folder; what is served is a GGUF file", f"localtune export {typed(name)} --gguf Q8_0"
         raise InputError(Problem("serve.which", what, name, fix=fix))
     return found
 
@@ -108,9 +108,7 @@ def _only_file(run: Run) -> Path:
         raise InputError(Problem("serve.which", "this run has no GGUF file yet", run.name, fix=fix))
     evidence = "\n".join(str(path) for path in files)
     what = f"this run has {len(files)} GGUF files"
-    raise InputError(
-        Problem("serve.which", what, run.name, evidence, fix=f"localtune serve {shlex.quote(str(files[0]))}")
-    )
+    raise InputError(Problem("serve.which", what, run.name, evidence, fix=f"localtune serve {typed(files[0])}"))
 
 
 def _is_adapter(path: Path) -> bool:

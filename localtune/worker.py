@@ -36,6 +36,7 @@ from localtune.runs.lock import WORKER, RunLock
 from localtune.runs.process import ProcessId
 from localtune.score import StopRequested
 from localtune.train import Course, Hooks, train
+from localtune.worked import BEGIN, seconds_worked
 
 EXIT_STOPPED = 130
 _LESS_MEMORY = "--set train.rows=1   or   --set train.checkpointing=blocks   or   a shorter data.max_tokens"
@@ -122,8 +123,8 @@ def work(run: Run) -> int:
 
 def live(job: Job, asked: Asked, recorder: Recorder) -> Generator[Event, None, str]:
     """Everything that happens from opening the model to the measured product; returns why it ended."""
-    began = time.monotonic()
-    yield Phase("loading", f"{job.model.name} on {job.plan.device.name}")
+    began = time.monotonic() - seconds_worked(job.run.events)
+    yield Phase(BEGIN, f"{job.model.name} on {job.plan.device.name}")
     backend = load_backend(job.plan.device.backend)
     refuse(backend.supports(job.model, settings_of(job.recipe, job.plan)))
     progress, reason = Progress(), "stop"

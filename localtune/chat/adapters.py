@@ -5,7 +5,6 @@ A name is the file's, without `.gguf`. To begin with the first counts in full an
 
 import math
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from localtune.errors import InputError, Problem
 from localtune.export.fingerprint import same_base
 from localtune.export.read import read_gguf
 from localtune.llamacpp.server import MOST
+from localtune.typed import typed
 
 _EXPORT = "localtune export RUN --adapter  writes it as a GGUF file"
 
@@ -103,7 +103,7 @@ def _checked(name: str) -> Path:
     stated = read_gguf(path).metadata
     if stated.get("general.type") != "adapter":
         what = "is a model, not an adapter"
-        raise InputError(Problem("chat.lora", what, name, fix=f"localtune chat {shlex.quote(name)}  talks to it"))
+        raise InputError(Problem("chat.lora", what, name, fix=f"localtune chat {typed(name)}  talks to it"))
     alpha = stated.get("adapter.lora.alpha", 0.0)
     if stated.get("adapter.type") != "lora" or not (isinstance(alpha, float) and math.isfinite(alpha)):
         what = "is an adapter of a kind that is not known here, or damaged"

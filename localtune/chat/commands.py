@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal
 from localtune.chat.kept import keep
 from localtune.chat.talk import Exchange, Talk, rated_row, text_of
 from localtune.errors import InputError, Problem, safe
+from localtune.typed import typed
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _rate(talk: Talk, exchange: Exchange, kind: Literal["good", "bad"], answer: 
     talk.told.add(path)
     talk.tell(f"noted as {kind} in {safe(str(path.resolve()))}")
     if kind == "good" and (talk.opened.feedback.parent / "plan.json").is_file():
-        talk.tell(f"localtune eval {safe(talk.opened.name)} --data {safe(shlex.quote(str(path)))}  tests with it")
+        talk.tell(f"localtune eval {safe(talk.opened.name)} --data {safe(typed(path))}  tests with it")
 
 
 def _number(

@@ -1,7 +1,6 @@
 """From a name to a model that answers: a run, a model's folder, or a GGUF file."""
 
 import os
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -28,6 +27,7 @@ from localtune.model import ModelFiles, resolve
 from localtune.plan import settings_of
 from localtune.runs.folder import Run
 from localtune.runs.store import find_run
+from localtune.typed import typed
 
 CONTEXT = 8192
 """Tokens of conversation that llama.cpp keeps memory for, where the model reads as many."""
@@ -165,7 +165,7 @@ def has_template(path: Path) -> bool:
     stated = read_gguf(path).metadata
     if stated.get("general.type") == "adapter":
         what = "is an adapter, and answers only together with its base"
-        beside = f"localtune chat BASE.gguf --lora {shlex.quote(str(path))}"
+        beside = f"localtune chat BASE.gguf --lora {typed(path)}"
         fix = f"{beside}; localtune export RUN  writes a model that answers alone"
         raise InputError(Problem("chat.adapter", what, str(path), fix=fix))
     return bool(stated.get("tokenizer.chat_template"))  # llama.cpp's ChatML stands in for an empty one
@@ -213,7 +213,7 @@ def _is_model(folder: Path) -> bool:
         return True
     files = sorted(folder.glob("*.gguf"))
     if files:
-        fix = f"localtune chat {shlex.quote(str(files[0]))}"
+        fix = f"localtune chat {typed(files[0])}"
         raise InputError(Problem("chat.which", "name the file in it", str(folder), fix=fix))
     return False
 
@@ -221,7 +221,7 @@ def _is_model(folder: Path) -> bool:
 def _adapter(folder: Path) -> Problem:
     what, inside = "is an adapter, and answers only together with its base", folder.resolve().parent
     if (inside / "plan.json").is_file():
-        return Problem("chat.adapter", what, str(folder), fix=f"localtune chat {shlex.quote(str(inside))}")
-    base = shlex.quote(base_of(folder) or "BASE")
-    fix = f"localtune fuse {shlex.quote(str(folder))} -m {base} -o FUSED   and then   localtune chat FUSED"
+        return Problem("chat.adapter", what, str(folder), fix=f"localtune chat {typed(inside)}")
+    base = typed(base_of(folder) or "BASE")
+    fix = f"localtune fuse {typed(folder)} -m {base} -o FUSED   and then   localtune chat FUSED"
     return Problem("chat.adapter", what, str(folder), fix=fix)

@@ -30,6 +30,7 @@ from localtune.data.tokenizer import Tokenizer
 from localtune.data.turns import Learn
 from localtune.errors import InputError, Problem
 from localtune.settings import DataSettings
+from localtune.typed import typed
 
 _COMPARED = {"preference": "two answers", "kto": "wanted and unwanted answers"}
 """Shapes that only an objective other than SFT learns from."""
@@ -223,7 +224,7 @@ class _Reader:
         largest = max(int(segment.tokens.max(initial=0)) for segment in row.segments)
         if largest >= self._making.vocabulary:
             what = f"token id {largest:,} lies beyond the model's embedding of {self._making.vocabulary:,} rows"
-            fix = "use the tokenizer that belongs to this model"
+            fix = "use the tokenizer that belongs to this model; if it does, leave out the row"
             raise InputError(Problem("tokenizer.vocabulary", what, str(row.place), fix=fix))
 
 
@@ -244,7 +245,7 @@ def _check_settings(settings: DataSettings, form: Format) -> None:
     file = form.first.place.file
     if form.shape in _COMPARED:
         what = f"the rows are {form.shape}: {_COMPARED[form.shape]}, and what is trained here learns from answers alone"
-        fix = f"localtune data convert {file} --to chosen -o chosen.jsonl"
+        fix = f"localtune data convert {typed(file)} --to chosen -o chosen.jsonl"
         raise InputError(Problem("data.objective", what, file, fix=fix))
     if settings.too_long == "split" and form.shape != "text":
         what = f"split is for text, and the rows are {form.shape}: half an answer has no prompt"

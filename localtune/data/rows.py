@@ -1,10 +1,10 @@
 """Rows of the user's data and where they stand, and what becomes of those that cannot be used."""
 
-import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from localtune.errors import InputError, Problem
+from localtune.typed import typed
 
 BAD_SHARE = 100
 """With `on_error: skip`, at most one row in this many may be unusable."""
@@ -67,5 +67,5 @@ class BadRows:
             return
         share = 100 * self.count / max(rows, 1)
         what = f"{self.count:,} of {rows:,} rows cannot be used ({share:.1f} %, at most 1 % are skipped)"
-        fix = f"mend these rows, or leave them out:  localtune data check {shlex.quote(file)} --fix bad -o clean.jsonl"
+        fix = f"mend these rows, or leave them out:  localtune data check {typed(file)} --fix bad -o clean.jsonl"
         raise InputError(*self.first, Problem("data.too-many-bad", what, file, fix=fix))

@@ -34,7 +34,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
             file.flush()
             if durable:
                 _sync(file.fileno())
-        _replace(temporary, path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -84,8 +84,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         _write_manifest(temporary)
         aside = path.with_name(f"{path.name}.old.{os.getpid()}{TEMPORARY}")
         if path.exists():
-            _replace(path, aside)
-        _replace(temporary, path)
+            replace(path, aside)
+        replace(temporary, path)
         _sync_folder(path.parent)
         shutil.rmtree(aside, ignore_errors=True)
     except BaseException:
@@ -112,6 +112,19 @@ def sha256(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename `source` to `target`, whose place it takes."""
+    attempts = 20 if sys.platform == "win32" else 1  # a virus scanner may hold the file for a moment
+    for attempt in range(attempts):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if attempt == attempts - 1:
+                raise
+            time.sleep(0.05)
 
 
 def sweep(folder: Path) -> None:
@@ -157,15 +170,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _replace(source: Path, target: Path) -> None:
-    attempts = 20 if sys.platform == "win32" else 1  # a virus scanner may hold the file for a moment
-    for attempt in range(attempts):
-        try:
-            os.replace(source, target)
-            return
-        except PermissionError:
-            if attempt == attempts - 1:
-                raise
-            time.sleep(0.05)

@@ -3,12 +3,14 @@
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from localtune.errors import InputError, Problem
-from localtune.runs.folder import Run
+from localtune.errors import InputError, LocaltuneError, Problem
+from localtune.runs.folder import ALIVE, Run
 
+LOOKED_AT = 50
+"""Newest runs that are asked whether somebody works on them."""
 _STAMP = re.compile(r"-(\d{8}-\d{6}(?:-\d+)?)$")
 
 
@@ -25,6 +27,16 @@ def all_runs() -> list[Run]:
         return []
     found = [path for path in folder.iterdir() if _STAMP.search(path.name) and (path / "plan.json").is_file()]
     return [Run(path) for path in sorted(found, key=lambda path: _STAMP.findall(path.name))]
+
+
+def living(runs: Sequence[Run]) -> Iterator[Run]:
+    """Those of `runs`, as `all_runs` lists them, that somebody works on, the newest first."""
+    for run in runs[: -LOOKED_AT - 1 : -1]:
+        try:
+            if run.status().state in ALIVE:
+                yield run
+        except (LocaltuneError, OSError):
+            continue
 
 
 def find_run(name: str) -> Run:

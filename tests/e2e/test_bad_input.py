@@ -102,7 +102,7 @@ CASES: dict[str, tuple[Case, int, list[str]]] = {
     ),
     "pickled weights": (lambda f: _model(f, _pickled), 2, ["pytorch_model.bin", "safetensors"]),
     "remote code": (
-        lambda f: _model(f, lambda m: _config(m, auto_map={"AutoModel": "evil.Model"})),
+        lambda f: _model(f, lambda m: _config(m, auto_map={"AutoModel": "evil.Model"}, model_type="evil")),
         2,
         ["auto_map", "code"],
     ),

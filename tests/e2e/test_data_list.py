@@ -29,6 +29,13 @@ def test_every_row_is_a_line_with_what_becomes_of_it(localtune: Command) -> None
     assert "not JSON" in issues["7"]
 
 
+def test_the_list_tells_what_rows_say_only_where_it_is_asked_to(localtune: Command) -> None:
+    rows = listed(localtune("data", "list", DIRTY, "--json", "--text").out)
+    assert rows[1]["text"].splitlines()[-1] == "Go to Orders and press Refund."
+    assert all("cancel order 2210" in row["text"] for row in rows[3:5])
+    assert "text" not in listed(localtune("data", "list", DIRTY, "--json", "-n", "1").out)[0]
+
+
 def test_tokens_of_the_list_are_those_of_the_row(localtune: Command) -> None:
     rows = listed(localtune("data", "list", DIRTY, "-m", MODEL, "-n", "2", "--json").out)
     shown = localtune("data", "show", DIRTY, "-m", MODEL, "-n", "2", "--ids", "--json").json()["rows"]

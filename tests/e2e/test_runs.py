@@ -1,6 +1,7 @@
 """A run from the command line: what it writes, how it is followed, stopped, resumed, measured and removed."""
 
 import json
+import shutil
 import signal
 import sys
 import time
@@ -10,23 +11,46 @@ from typing import Any
 import pytest
 
 from localtune.events import Checkpoint, Done, Evaluation, Match, Phase, Step
-from localtune.runs.files import is_complete, sha256
+from localtune.runs.files import MANIFEST, is_complete, sha256
 from localtune.runs.folder import Run
-from tests.command import QUICKSTART, Command, short, wait_until
+from tests.command import QUICKSTART, Command, Result, short, wait_until
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Run]:
-    """A short run that has ended."""
-    folder = tmp_path_factory.mktemp("done")
+def _trained(folder: Path, *more: str) -> tuple[Command, Result]:
+    """A short run that has ended, and what was said of it."""
     command = Command(folder / "runs")
     tests = folder / "tests.jsonl"
     rows = (QUICKSTART / "test.jsonl").read_text(encoding="utf-8").splitlines()[:6]
     tests.write_text("\n".join(rows) + "\n", encoding="utf-8")
     flags = [f"--set=data.test={tests}", "--set=watch.answer_tokens=8", '--set=watch.samples=["Hello."]']
-    result = command("run", *short(folder), *flags)
+    result = command("run", *short(folder), *flags, *more)
     assert result.code == 0, result.err
+    return command, result
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Run]:
+    """Such a run."""
+    command, _ = _trained(tmp_path_factory.mktemp("done"))
     return command, Run(next(command.runs.iterdir()))
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
+    """The same once more, told in lines of JSON."""
+    command, result = _trained(tmp_path_factory.mktemp("again"), "--json")
+    return Run(next(command.runs.iterdir())), result.out
+
+
+@pytest.fixture
+def unstarted(done: tuple[Command, Run], localtune: Command) -> Run:
+    """A run that was made ready and never started."""
+    run, made = Run(localtune.runs / done[1].name), done[1]
+    run.folder.mkdir()
+    for path in (made.recipe, made.resolved, made.environment, made.plan, made.folder / MANIFEST):
+        shutil.copy(path, run.folder)
+    shutil.copytree(made.data, run.data)
+    return run
 
 
 def test_a_run_leaves_every_file_a_reader_expects(done: tuple[Command, Run]) -> None:
@@ -92,12 +116,10 @@ def test_a_resolved_recipe_runs_from_anywhere(done: tuple[Command, Run], tmp_pat
     assert result.code == 0, result.err
 
 
-def test_json_lines_are_all_that_stdout_gets(localtune: Command, tmp_path: Path) -> None:
-    result = localtune("run", *short(tmp_path, steps=2), "--json")
-    assert result.code == 0, result.err
-    kinds = [json.loads(line)["type"] for line in result.out.splitlines()]
+def test_json_lines_are_all_that_stdout_gets(again: tuple[Run, str]) -> None:
+    kinds = [json.loads(line)["type"] for line in again[1].splitlines()]
     assert kinds[-1] == "done"
-    assert kinds.count("step") == 2
+    assert kinds.count("step") == 8
 
 
 def test_a_detached_run_goes_on_and_stops_when_asked(localtune: Command, tmp_path: Path) -> None:
@@ -161,23 +183,16 @@ def test_a_stop_while_the_base_is_measured_does_not_wait_for_it(localtune: Comma
     assert not [event for event, _ in run.read_events() if isinstance(event, Match)]
 
 
-def test_a_run_that_was_never_started_can_be_listed_started_and_removed(localtune: Command, tmp_path: Path) -> None:
-    assert localtune("run", *short(tmp_path, steps=2)).code == 0
-    run = Run(next(localtune.runs.iterdir()))
-    for path in (run.status_file, run.events, run.log):
-        path.unlink()
+def test_a_run_that_was_never_started_can_be_listed_started_and_removed(localtune: Command, unstarted: Run) -> None:
     assert "created" in localtune("runs").out
     resumed = localtune("run", "--resume", "last")
     assert resumed.code == 0, resumed.err
-    run.status_file.unlink()
-    assert localtune("runs", "rm", run.name, "--yes").code == 0
+    unstarted.status_file.unlink()
+    assert localtune("runs", "rm", unstarted.name, "--yes").code == 0
 
 
-def test_a_run_whose_data_was_changed_is_not_resumed(localtune: Command, tmp_path: Path) -> None:
-    assert localtune("run", *short(tmp_path, steps=2)).code == 0
-    run = Run(next(localtune.runs.iterdir()))
-    run.status_file.unlink()
-    with (run.data / "train.safetensors").open("r+b") as file:
+def test_a_run_whose_data_was_changed_is_not_resumed(localtune: Command, unstarted: Run) -> None:
+    with (unstarted.data / "train.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x42")
     result = localtune("run", "--resume", "last")
@@ -204,8 +219,6 @@ def test_every_method_trains_and_its_product_is_measured_again(method: str, loca
     assert _on_tests(figures) == _on_tests([*_stored(run)["base"], *_stored(run)["tuned"]])
 
 
-def test_the_same_recipe_twice_is_the_same_bytes(localtune: Command, tmp_path: Path) -> None:
-    for _ in range(2):
-        assert localtune("run", *short(tmp_path, steps=3)).code == 0
-    first, second = (sha256(folder / "adapter" / "adapter_model.safetensors") for folder in localtune.runs.iterdir())
+def test_the_same_recipe_twice_is_the_same_bytes(done: tuple[Command, Run], again: tuple[Run, str]) -> None:
+    first, second = (sha256(run.adapter / "adapter_model.safetensors") for run in (done[1], again[0]))
     assert first == second

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from localtune_tui import screens
 from localtune_tui.app import LocaltuneApp
 from localtune_tui.beginning import beginning
@@ -12,6 +13,7 @@ from localtune_tui.keys import actions
 from localtune_tui.modals.confirm import Confirm
 from localtune_tui.screens.base import TopBar
 
+from localtune.cli import localtune
 from localtune.runs.folder import Run, Status
 from localtune.runs.process import process_id
 from tests.tui.screen_text import begun, says, screen_text, until, widget_text
@@ -24,6 +26,23 @@ def _run(folder: Path, name: str, status: Status | None = None) -> Run:
     if status is not None:
         run.write_status(status)
     return run
+
+
+@pytest.mark.parametrize("words", [["--ascii"], ["tui", "--ascii"], ["--ascii", "tui"], ["--ascii", "{run}"], []])
+def test_ascii_reaches_the_app_wherever_it_is_typed(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, drawn = _run(tmp_path, "one-20260101-000000"), list[bool]()
+    monkeypatch.setattr("localtune.cli.tui.on_terminal", lambda: True)
+    monkeypatch.setattr(LocaltuneApp, "run", lambda self: drawn.append(self.ascii))
+    ended = CliRunner().invoke(localtune, [word.format(run=run.folder) for word in words])
+    assert (ended.exit_code, drawn) == (0, [bool(words)])
+
+
+def test_ascii_is_refused_where_no_app_is_opened() -> None:
+    ended = CliRunner().invoke(localtune, ["--ascii", "runs", "ls"])
+    assert ended.exit_code == 2
+    assert "--ascii is for the app, not for runs" in ended.output
 
 
 RUNNING = Status("running", supervisor=process_id(os.getpid()), heartbeat=4e9)

@@ -125,14 +125,17 @@ async def test_escape_ends_an_answer_and_then_leaves_the_line(child: type[Replay
         await pilot.press("enter")
         await says(pilot, "support-bot: base answers …")
         await says(pilot, "Your▌")
+        await says(pilot, "esc Stop")
         await pilot.press("enter")
         await pilot.press("escape")
         await until(pilot, lambda: not screen.talk.pending)
         assert child.made[0].requests[2:] == [{"cancel": "1"}, {"cancel": "2"}]
         await says(pilot, "(cut off)")
+        await says(pilot, "esc Panes")
         assert isinstance(screen.focused, ChatLine)
         await pilot.press("escape")
         assert isinstance(screen.focused, ChatPane)
+        await says(pilot, "⏎ Type")
         await pilot.press("3")
         await begun(pilot, "live")
 
@@ -212,13 +215,37 @@ async def test_another_model_and_the_end_of_the_app_end_the_child(child: type[Re
     assert child.made[1].ended
 
 
+async def test_a_question_that_a_failing_child_never_got_is_back_in_the_line(
+    child: type[Replayed], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(Replayed):
+        def say(self, event: Any) -> None:
+            super().say({"event": "ended", "code": 2, "text": "error[gguf.unreadable]: another format"})
+
+    (tmp_path / "foreign.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr("localtune_tui.screens.loaded_chat.ChatChild", Failing)
+    async with LocaltuneApp().run_test(size=(100, 30), notifications=True) as pilot:
+        await begun(pilot)
+        await pilot.press("4")
+        await begun(pilot, "chat")
+        screen = pilot.app.screen
+        assert isinstance(screen, ChatScreen)
+        screen.target = str(tmp_path / "foreign.gguf")
+        await pilot.press(*"hi", "enter")
+        await says(pilot, "another format")
+        assert (screen.line.value, screen.first) == ("hi", "")
+
+
 async def test_u_takes_the_model_out_of_memory(child: type[Replayed]) -> None:
     recorded_run()
     async with LocaltuneApp().run_test(size=(100, 30), notifications=True) as pilot:
-        await opened(pilot)
+        screen = await opened(pilot)
         await pilot.press("escape", "u")
         await says(pilot, "not in memory")
         assert child.made[0].ended
+        screen.first = "hi"
+        screen.action_unload()
+        assert (screen.line.value, screen.first) == ("hi", "")
 
 
 async def test_runs_and_their_files_are_there_to_be_picked(child: type[Replayed]) -> None:
@@ -269,7 +296,8 @@ async def test_a_second_model_beside_a_training_is_loaded_only_where_it_fits_or_
         await pilot.press("enter")
         await says(pilot, "not loaded:")
         assert len(child.made) == 1
-        await pilot.press(*"hi", "enter")
+        assert screen.line.value == "hi"
+        await pilot.press("enter")
         await says(pilot, "Load a second model?")
         await pilot.press("tab", "enter")
         await until(pilot, lambda: len(child.made) == 2)

@@ -112,6 +112,24 @@ async def test_the_next_issue_is_a_key_away_and_words_narrow_the_list(dirty: Ans
         assert "1" not in [row[0] for row in table(screen)]
 
 
+async def test_the_filter_finds_what_rows_say_and_counts_them_and_shows_nothing_where_none_says_it(
+    dirty: Answers,
+) -> None:
+    async with LocaltuneApp().run_test(size=(120, 40)) as pilot:
+        screen = await opened(pilot)
+        await pilot.press("slash")
+        screen.query_one("#filter", Input).value = "REFUND help"
+        await says(pilot, "rows 1 of 8")
+        assert [row[0] for row in table(screen)] == ["2"]
+        screen.query_one("#filter", Input).value = "zebra"
+        await says(pilot, "rows 0 of 8")
+        await until(pilot, lambda: widget_text(screen.query_one("#row-text")).strip() == "no row has these words")
+        assert "as the model sees it" not in screen_text(pilot.app)
+        screen.query_one("#filter", Input).value = ""
+        await until(pilot, lambda: "18 learned" in widget_text(screen.query_one("#row-text")))
+        assert "rows 8" in screen_text(pilot.app)
+
+
 async def test_a_clean_copy_is_written_and_offered_to_the_run(dirty: Answers) -> None:
     used: list[str] = []
     async with LocaltuneApp().run_test(size=(120, 40), notifications=True) as pilot:

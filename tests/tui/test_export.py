@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from localtune_tui.app import LocaltuneApp
 from localtune_tui.asking import Asked, AskError
+from localtune_tui.export_work import Work
 from localtune_tui.exporting import Exportable, commands, exportable
 from localtune_tui.screens.export import ExportScreen
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from localtune.events import Product
 from localtune.runs.folder import Run
 from tests.tui.recorded_run import NAME, recorded_run
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
@@ -123,10 +125,14 @@ async def test_export_makes_what_is_ticked_and_shows_the_proof_as_a_table(line: 
         await pilot.pause()
         assert line.asked == [("export", NAME, "--gguf", "Q4_K_M,Q8_0", "--json")]
         text = screen_text(pilot.app)
-        for part in ("proof of fused: passed in 6s", "fusion    passed  KL mean 9.2e-06", "base 4.2495   tuned 0.0069",
+        for part in ("proof of fused: passed in 6s", "fusion    ok      KL mean 9.2e-06", "base 4.2495   tuned 0.0069",
                      "made Q8_0  export/quickstart-2.3M-support-bot-v1.0-Q8_0.gguf  2.5 MB",
                      "one prompt, answered by 4", "adapter  {\"intent\": \"taxi\"", "✓ done: t tries it"):  # fmt: skip
             assert part in text, part
+        await pilot.press("up", "space")
+        await says(pilot, "ready: ^r makes Q4_K_M, Q6_K, Q8_0")
+        await pilot.press("space")
+        await says(pilot, "✓ done: t tries it")
 
 
 async def test_progress_is_said_and_s_stops_it(line: Commands) -> None:
@@ -149,6 +155,35 @@ async def test_progress_is_said_and_s_stops_it(line: Commands) -> None:
         await pilot.press("s")
         await says(pilot, "stopped: what was complete stays")
         assert screen.asked is None
+
+
+def test_progress_says_how_many_of_several_files_are_made() -> None:
+    work = Work(("Q4_K_M", "Q8_0"))
+    assert work.progress == "0 of 2"
+    for name in ("fused", "Q8_0"):
+        work.take(Product(name, "x.gguf", 1, 1.0))
+    assert work.progress == "1 of 2"
+    assert Work(("Q8_0",)).progress == ""
+
+
+async def test_an_export_that_ends_unseen_says_how(line: Commands) -> None:
+    finished()
+    line.error = AskError(4, "error[disk.full]: no space is left\n  fix: free some space")
+    async with LocaltuneApp().run_test(size=(100, 30), notifications=True) as pilot:
+        screen = await opened(pilot)
+
+        def leave() -> None:
+            screen.app.call_from_thread(screen.app.action_go, "runs")
+
+        line.before = leave
+        await pilot.press("ctrl+r")
+        await says(pilot, "error[disk.full]: no space is left")
+        assert screen.work is not None
+        line.error, line.before = None, lambda: screen.app.call_from_thread(screen.app.open_run, "another")
+        screen.app.export_run(NAME)
+        await pilot.press("ctrl+r")
+        await says(pilot, "is done:")
+        await until(pilot, lambda: screen.found is None)
 
 
 async def test_a_failure_is_told_in_the_command_lines_words(line: Commands) -> None:
@@ -222,7 +257,9 @@ async def test_what_was_made_is_tried_and_its_path_copied(monkeypatch: pytest.Mo
         assert tried == copied == [str(run.export / "quickstart-2.3M-support-bot-v1.0-Q8_0.gguf")]
 
 
-async def test_without_a_file_the_command_is_copied_and_trying_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_file_the_command_is_copied_and_nothing_to_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     copied: list[str] = []
     finished()
     monkeypatch.setattr(LocaltuneApp, "copy", lambda self, text: copied.append(text))
@@ -230,7 +267,7 @@ async def test_without_a_file_the_command_is_copied_and_trying_says_why_not(monk
         await opened(pilot)
         await pilot.press("y", "t")
         assert copied == [f"localtune export {NAME} --gguf Q4_K_M"]
-        await says(pilot, "there is no GGUF file yet: ^r makes one")
+        assert "Try it" not in screen_text(pilot.app)
 
 
 async def test_nothing_ticked_is_said(line: Commands) -> None:
@@ -271,7 +308,7 @@ async def test_no_run_and_one_that_is_gone_are_sentences() -> None:
         await pilot.press("5")
         await says(pilot, "No run to export.")
         app.export_run("nobody")
-        await says(pilot, "no run is called 'nobody'")
+        await says(pilot, "no run is called 'nobody'. 1 shows the runs that are there.")
 
 
 def test_a_full_fine_tune_has_no_adapter() -> None:

@@ -1,6 +1,5 @@
 """The draft of a run and the form of its settings: command line, recipe file and recipe in memory say the same."""
 
-import shlex
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from localtune import recipe
 from localtune.errors import InputError
 from tests.command import MODEL, QUICKSTART
 from tests.tui.answers import RECIPE
+from tests.tui.recorded_run import recorded_run
+from tests.typed import words
 
 DATA = str(QUICKSTART / "train.jsonl")
 
@@ -54,9 +55,9 @@ def test_what_is_typed_wins_over_the_preset_and_can_be_taken_back() -> None:
 
 def test_the_command_line_says_the_same_as_the_recipe_in_memory() -> None:
     draft = Draft(data=DATA, model=str(MODEL), preset="thorough").with_setting("name", "mine")
-    words = shlex.split(draft.command())
-    assert words[:5] == ["localtune", "run", DATA, "-m", str(MODEL)]
-    again = recipe.from_data(words[2], words[4], words[6::2], {}, None)
+    typed = words(draft.command())
+    assert typed[:5] == ["localtune", "run", DATA, "-m", str(MODEL)]
+    again = recipe.from_data(typed[2], typed[4], typed[6::2], {}, None)
     assert again.recipe == draft.load().recipe
 
 
@@ -95,6 +96,24 @@ def test_a_shipped_recipe_is_copied_and_never_written_over(tmp_path: Path) -> No
     own = tmp_path / "own.yaml"
     assert file_for(Draft.of(own), Path()) == own
     assert file_for(Draft(data="a/rows of mine.jsonl"), tmp_path) == tmp_path / "rows-of-mine.yaml"
+
+
+def test_the_record_of_a_run_is_copied_and_never_written_over(tmp_path: Path) -> None:
+    record = Draft.of(recorded_run().resolved)
+    assert record.file
+    before = record.file.read_bytes()
+    path = file_for(record, tmp_path)
+    assert path == tmp_path / "support-bot.yaml"
+    assert write(record, path) == ""
+    assert Draft.of(path).load().recipe.train == record.load().recipe.train
+    assert record.file.read_bytes() == before
+
+
+def test_only_what_is_in_no_file_would_be_lost() -> None:
+    assert not Draft().would_be_lost
+    assert not Draft.of(RECIPE).would_be_lost
+    assert Draft(data="rows.jsonl").would_be_lost
+    assert Draft.of(RECIPE).with_setting("train.epochs", "1").would_be_lost
 
 
 def test_what_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
 """The frame under bad input: hostile text in all its parts, consoles without signs, failures in the background."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from localtune_tui import findings
+from localtune_tui.amounts import sign
 from localtune_tui.app import LocaltuneApp
+from localtune_tui.ascii_signs import ASCII
 from localtune_tui.crash import keep
+from localtune_tui.keys import SPELLED, actions
 from localtune_tui.modals.confirm import Answer, Confirm
+from localtune_tui.run_view import State
 from textual.color import Color
 from textual.strip import Strip
 
@@ -58,6 +63,12 @@ async def test_hostile_text_in_questions_is_harmless() -> None:
             app.pop_screen()
 
 
+def test_a_sign_has_one_stand_in_wherever_it_is_painted() -> None:
+    assert sign("done", ascii_only=True) == "✓".translate(ASCII) == "+"
+    assert all(name.isascii() for name in SPELLED.values())
+    assert all(sign(state, ascii_only=True).isascii() for state in get_args(State))
+
+
 async def test_ascii_only_paints_ascii_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "ask", lambda asked: findings.read({"findings": [{"name": "a", "text": "b … ✓ │"}]}))
     app = LocaltuneApp(ascii=True)
@@ -66,6 +77,11 @@ async def test_ascii_only_paints_ascii_only(monkeypatch: pytest.MonkeyPatch) -> 
         painted = "".join(s.text for strip in _painted(app) for s in strip)
         assert painted.isascii(), painted
         assert "how to begin" in painted
+        await pilot.press("1")
+        await begun(pilot, "runs")
+        shown = {key for action in actions(app.screen) for key in action.keys}
+        assert "enter" in shown
+        assert all(key.isascii() for key in shown)
 
 
 def _painted(app: LocaltuneApp) -> list[Strip]:

@@ -2,16 +2,28 @@
 
 import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from pkgutil import walk_packages
+from typing import Any
 
 import localtune_tui
 import pytest
 from localtune_tui.app import LocaltuneApp
+from localtune_tui.draft import Draft
 from localtune_tui.help import help_text
 from localtune_tui.keys import actions, read_keys, unknown_ids
+from localtune_tui.modals.chat_settings import ChatSettings
+from localtune_tui.modals.confirm import Confirm
+from localtune_tui.modals.fix_data import FixData
+from localtune_tui.modals.pick_chat import PickChat
+from localtune_tui.modals.pick_file import PickFile
+from localtune_tui.modals.pick_model import PickModel
+from localtune_tui.modals.repository import AskRepository
 from localtune_tui.palette import Commands
 from localtune_tui.screens import SCREENS
+from localtune_tui.screens.data import DataScreen
+from localtune_tui.talk import Wishes
 from localtune_tui.text import shown
 from textual.binding import Binding
 from textual.screen import Screen
@@ -32,6 +44,10 @@ def _classes() -> list[type]:
     modules = [importlib.import_module(found.name) for found in walk_packages(localtune_tui.__path__, "localtune_tui.")]
     found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
     return [each for each in found if each.__module__.startswith("localtune_tui.")]
+
+
+def _ranks(screen: Screen[object]) -> list[int]:
+    return [action.rank for action in actions(screen)]
 
 
 def _bindings() -> list[tuple[str, Binding]]:
@@ -71,16 +87,43 @@ async def test_every_key_of_a_screen_is_in_its_help_and_in_the_palette(mode: str
         await _check(app.screen)
 
 
+VIEWS: tuple[Callable[[], Screen[Any]], ...] = (
+    lambda: DataScreen(Draft(data="no-such-file.jsonl"), lambda path: None),
+    lambda: Confirm("Really?"),
+    lambda: ChatSettings(Wishes(), template=True),
+    lambda: FixData({}, "clean.jsonl"),
+    lambda: PickFile(Path.cwd()),
+    lambda: PickModel(0),
+    PickChat,
+    lambda: AskRepository("bot"),
+)
+
+
+async def test_every_key_of_a_view_or_dialog_is_in_its_help_and_in_the_palette() -> None:
+    app = LocaltuneApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await begun(pilot)
+        for made in VIEWS:
+            await app.push_screen(made())
+            await pilot.pause()
+            await _check(app.screen)
+            app.pop_screen()
+
+
 async def _check(screen: Screen[object]) -> None:
     """Bindings that are possible here, read from the widgets themselves."""
     bound = {
         str(binding.id): binding
         for node in [*screen.walk_children(), screen, screen.app]
-        for binding in Binding.make_bindings(type(node).__dict__.get("BINDINGS", ()))
+        for each in type(node).__mro__  # what is inherited counts, but for what Textual's own widgets bind
+        if each.__module__.startswith("localtune_tui.")
+        for binding in Binding.make_bindings(each.__dict__.get("BINDINGS", ()))
+        if not (node is screen.app and screen.is_modal) or binding.priority  # as below a dialog
         if binding.id and node.check_action(binding.action.partition("(")[0], ()) is not False
     }
     listed = {action.id: action for action in actions(screen)}
     palette = Commands(screen)
+    assert _ranks(screen) == sorted(_ranks(screen))
     hits = [str(hit.text) async for hit in palette.discover()]
     said = help_text(screen).plain
     for name, binding in bound.items():

@@ -91,12 +91,30 @@ async def test_a_checkpoint_can_be_asked_for() -> None:
         await until(pilot, lambda: run.requests() == {"save"})
 
 
-async def test_a_run_that_has_ended_is_not_asked_and_the_key_says_why() -> None:
-    app = LocaltuneApp(recorded_run().folder)
-    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+async def test_keys_of_a_run_that_has_ended_begin_with_what_can_be_done() -> None:
+    run = recorded_run()
+    app = LocaltuneApp(run.folder)
+    async with app.run_test(size=(80, 24)) as pilot:
         await says(pilot, "step 60/60")
+        await says(pilot, "c Chat x Export t Log y Copy z Zoom d Detach ? Help")
         await pilot.press("w")
-        await says(pilot, "this run is done: there is nothing to save")
+        assert run.requests() == set()
+        await pilot.press("d")
+    assert app._exit_renderables == []
+
+
+async def test_arrows_move_what_is_read_from_the_beginning() -> None:
+    app = LocaltuneApp(recorded_run().folder)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await says(pilot, "step 60/60")
+        await until(pilot, lambda: app.focused is not None)
+        events, log = app.screen.query_one("#events", LinesView), app.screen.query_one("#log", LinesView)
+        await pilot.press("down", "j")
+        await until(pilot, lambda: events.scroll_offset.y == 2)
+        await pilot.press("G", "g")
+        await until(pilot, lambda: events.scroll_offset.y == 0)
+        await pilot.press("t")
+        await until(pilot, lambda: app.focused is log)
 
 
 async def test_control_that_cannot_be_written_is_a_sentence() -> None:
@@ -125,7 +143,7 @@ async def test_a_crashed_run_offers_to_resume() -> None:
         await says(pilot, "✗ crashed")
         await says(pilot, "r resumes from the last checkpoint")
         assert _screen(app).check_action("resume", ()) is True
-        assert _screen(app).check_action("stop", ()) is None
+        assert _screen(app).check_action("stop", ()) is False
 
 
 async def test_a_silent_run_is_stalled() -> None:
@@ -154,7 +172,7 @@ async def test_events_are_filtered_as_one_types() -> None:
     async with app.run_test(size=(100, 30)) as pilot:
         await says(pilot, "step 60/60")
         await pilot.press("slash", *"checkpoint")
-        await says(pilot, "events with checkpoint")
+        await says(pilot, "events · with checkpoint")
         lines = app.screen.query_one("#events", LinesView).source
         assert {"checkpoint" in lines.line(number) for number in range(lines.count)} == {True}
         await pilot.press("escape")

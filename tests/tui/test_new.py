@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from localtune_tui.app import LocaltuneApp
 from localtune_tui.asking import AskError
+from localtune_tui.refused import few_lines
 from localtune_tui.screens.new import NewScreen
 from localtune_tui.widgets.field import Field
 from localtune_tui.widgets.new_panes import PlanPane, ReadyLine, RowsPane
@@ -19,6 +20,7 @@ from textual.pilot import Pilot
 from localtune import recipe
 from tests.command import MODEL, QUICKSTART, end_runs
 from tests.tui.answers import RECIPE, Answers, recorded, replayed
+from tests.tui.recorded_run import recorded_run
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until, widget_text
 
 
@@ -186,6 +188,36 @@ async def test_what_does_not_fit_says_so_with_its_numbers(answers: Answers) -> N
         assert answers.of("run") == []
 
 
+BAD_ROWS = (
+    "error[data.nothing-to-learn]: my rows.jsonl:61  the conversation has no assistant turn, so nothing is learned\n"
+    "  {'messages': [{'role': 'user', 'content': 'error[x]: a'}]}\n"
+    "  fix: mend or remove the row; --set data.on_error=skip passes over at most 1 % of such rows\n"
+    "error[data.json]: my rows.jsonl:62:7  not JSON: expecting ','\n"
+    "error[data.nothing-to-learn]: my rows.jsonl:63  nothing\n"
+    "error[data.too-many-bad]: my rows.jsonl  30 of 90 rows cannot be used (33.3 %, at most 1 % are skipped)\n"
+    "  fix: mend these rows, or leave them out:  localtune data check 'my rows.jsonl' --fix bad -o clean.jsonl"
+)
+
+
+def test_rows_that_cannot_be_used_are_a_line_for_each_kind() -> None:
+    assert few_lines(BAD_ROWS) == [
+        "30 of 90 rows cannot be used (33.3 %, at most 1 % are skipped)",
+        "  the conversation has no assistant turn, so nothing is learned (first: line 61)",
+        "  not JSON: expecting ',' (first: line 62)",
+        "  fix: v, then f, writes a clean copy",
+    ]
+    assert few_lines("error[memory.plan]: too big\n  fix: less") == ["error[memory.plan]: too big", "  fix: less"]
+
+
+async def test_bad_rows_do_not_flood_the_plan(answers: Answers) -> None:
+    answers.by_verb["plan"] = AskError(2, BAD_ROWS)
+    async with LocaltuneApp().run_test(size=(100, 40), notifications=True) as pilot:
+        screen = await opened(pilot, RECIPE)
+        assert "30 of 90 rows cannot be used" in ready(screen)
+        assert "v, then f, writes a clean copy" in ready(screen)
+        assert "on_error" not in screen_text(pilot.app)
+
+
 async def test_the_run_starts_by_a_key_and_live_opens_on_it(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     answers.by_verb["run"] = {"run": "quickstart-20270115-080000", "folder": "/x"}
     opened_runs: list[str] = []
@@ -326,7 +358,46 @@ async def test_a_recipe_that_is_gone_is_a_sentence_too(answers: Answers, tmp_pat
         screen = await opened(pilot, tmp_path / "gone.yaml")
         assert "there is no such recipe" in ready(screen)
         await pilot.press("X")
-        assert "choose a data file" in ready(screen)
+        await says(pilot, "Replace it by an empty page?")
+        await pilot.press("tab", "enter")
+        await until(pilot, lambda: "choose a data file" in ready(screen))
+        await pilot.press("X")
+        await pilot.pause()
+        assert pilot.app.screen is screen
+
+
+async def test_an_unsaved_draft_is_replaced_only_after_a_question(answers: Answers) -> None:
+    async with LocaltuneApp().run_test(size=(100, 30), notifications=True) as pilot:
+        screen, app = await opened(pilot, None, QUICKSTART / "train.jsonl"), pilot.app
+        assert isinstance(app, LocaltuneApp)
+        for answer, file in (("enter", None), ("escape", None), ("tab", RECIPE)):
+            app.action_go("runs")
+            app.new_from(RECIPE)
+            await says(pilot, "Replace the unsaved draft?")
+            await pilot.press(answer, *(["enter"] if file else []))
+            await until(pilot, lambda: app.screen is screen)
+            await until(pilot, lambda file=file: screen.draft.file == file)  # type: ignore[misc]
+        app.new_from(None, QUICKSTART / "train.jsonl")
+        await until(pilot, lambda: screen.draft.file is None)
+
+
+async def test_the_record_of_a_run_is_edited_as_a_copy(
+    answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    edited: list[Path] = []
+
+    def edit(app: LocaltuneApp, path: Path) -> str:
+        edited.append(path)
+        return ""
+
+    monkeypatch.setattr("localtune_tui.screens.new_run.edit", edit)
+    record = recorded_run().resolved
+    async with LocaltuneApp().run_test(size=(100, 30), notifications=True) as pilot:
+        screen = await opened(pilot, record)
+        await pilot.press("e")
+        await until(pilot, lambda: bool(edited))
+        assert edited == [tmp_path / "support-bot.yaml"] == [screen.draft.file]
 
 
 async def test_the_command_is_copied(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Pickers of files and models: a few letters find what is meant, and nothing is looked up while keys wait."""
 
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from localtune_tui.app import LocaltuneApp
 from localtune_tui.cache import CachedModel
-from localtune_tui.modals import pick_file, pick_model
+from localtune_tui.modals import pick, pick_file, pick_model
 from localtune_tui.modals.pick import Entry, Pick, fits
 from localtune_tui.modals.pick_file import RECIPES, Folders, PickFile, walk
 from localtune_tui.modals.pick_model import PickModel, memory_of, verdict
@@ -85,6 +86,21 @@ async def test_a_file_is_found_by_letters_and_taken_by_enter(tree: Path) -> None
         await until(pilot, lambda: "support.jsonl" not in screen_text(pilot.app))
         await pilot.press("enter")
         assert asked.values == [str(tree / "deep" / "er" / "orders.csv")]
+
+
+async def test_enter_waits_for_the_list_of_what_is_typed_and_takes_nothing_of_an_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("test.jsonl", "train.jsonl"):
+        (tmp_path / name).write_text("{}\n", encoding="utf-8")
+    async with LocaltuneApp().run_test(size=(100, 30)) as pilot:
+        dialog = PickFile(tmp_path)
+        asked = await opened(pilot, dialog)
+        await until(pilot, lambda: len(dialog.entries) == 2)
+        monkeypatch.setattr(pick, "_PAUSE", 30.0)
+        await pilot.press(*"train", "enter")
+        await until(pilot, lambda: bool(asked.values))
+        assert asked.values == [str(tmp_path / "train.jsonl")]
 
 
 async def test_a_path_is_typed_folder_by_folder(tree: Path) -> None:
@@ -192,6 +208,56 @@ async def test_models_of_this_machine_come_first_with_their_sizes(monkeypatch: p
         assert set(asked_for) <= {"qwe", "qwen"}
         await pilot.press("down", "enter")
         assert asked.values == ["Qwen/Qwen3-4B"]
+
+
+async def test_what_is_here_is_shown_before_the_hub_answers_and_enter_waits_for_the_name_that_was_typed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(pick_model, "cached", lambda: [_cached("Qwen/Qwen3-0.6B-Base", 1_500_000_000)])
+
+    def search(typed: str) -> Sequence[tuple[str, int]]:
+        assert answer.wait(30)
+        return [("Qwen/Qwen3-0.6B-GGUF", 10**9), ("Qwen/Qwen3-0.6B", 10**9)] if typed == "Qwen/Qwen3-0.6B" else []
+
+    monkeypatch.setattr(pick_model, "search", search)
+    async with LocaltuneApp().run_test(size=(120, 30)) as pilot:
+        dialog = PickModel(24_000_000_000)
+        asked = await opened(pilot, dialog)
+        dialog.query_one(Input).value = "Qwen/Qwen3-0.6B"
+        await says(pilot, "asking the hub")
+        await until(pilot, lambda: [entry.value for entry in dialog.entries] == ["Qwen/Qwen3-0.6B-Base"])
+        await pilot.press("enter")
+        await says(pilot, "looking for Qwen/Qwen3-0.6B: Enter is heeded once that is found")
+        assert asked.values == []
+        answer.set()
+        await until(pilot, lambda: bool(asked.values))
+        assert asked.values == ["Qwen/Qwen3-0.6B"]
+
+
+async def test_a_line_gone_to_is_taken_without_waiting_and_stays_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(pick_model, "cached", lambda: [_cached("org/one", 10**9), _cached("org/other", 10**9)])
+    monkeypatch.setattr(pick_model, "search", lambda typed: answer.wait(30) and [("org/more", 10**9)])
+    async with LocaltuneApp().run_test(size=(120, 30)) as pilot:
+        dialog = PickModel(0)
+        asked = await opened(pilot, dialog)
+        dialog.query_one(Input).value = "org"
+        await says(pilot, "asking the hub")
+        await pilot.press("down")
+        answer.set()
+        await until(pilot, lambda: len(dialog.entries) == 3)
+        await pilot.press("enter")
+        assert asked.values == ["org/other"]
+
+
+def test_a_whole_name_that_nobody_lists_can_still_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pick_model, "cached", lambda: [])
+    monkeypatch.setattr(pick_model, "search", lambda typed: [("me/mine-GGUF", 10**9)])
+    dialog = PickModel(0)
+    monkeypatch.setattr(dialog, "say", lambda text: None)
+    assert [entry.value for entry in dialog._hub("me/mine", set())] == ["me/mine-GGUF", "me/mine"]
+    assert [entry.value for entry in dialog._hub("Me/Mine-gguf", set())] == ["me/mine-GGUF"]
 
 
 async def test_offline_it_says_so_and_a_name_can_still_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,7 @@ async def test_an_empty_cache_greys_delete_out_and_says_why(monkeypatch: pytest.
         await begun(pilot)
         await pilot.press("6")
         await until(pilot, lambda: "looking" not in screen_text(app))
+        await says(pilot, "Nothing was downloaded yet.")
         await pilot.press("D")
         await says(pilot, "there is no model in the cache")
 

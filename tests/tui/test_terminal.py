@@ -121,7 +121,7 @@ def test_first_paint_is_soon() -> None:
         os.kill(child.pid, signal.SIGTERM)
         child.end()
         os.close(child.terminal)
-    assert min(times) < 3.0, times
+    assert min(times) < 1.5, times
 
 
 def test_without_a_terminal_there_is_help_and_exit_code_2() -> None:

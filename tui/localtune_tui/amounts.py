@@ -1,32 +1,20 @@
 """Times, sizes, shares and states as a person reads them; every sign has one of plain ASCII."""
 
-import math
 import time
 
+from localtune.words import duration
+from localtune_tui.ascii_signs import ASCII
 from localtune_tui.run_view import State
 
 SIGNS = {
     "created": "·", "starting": "●", "running": "●", "done": "✓", "stopped": "◌", "failed": "✗", "crashed": "✗",
     "stalled": "!", "gone": "✗",
 }  # fmt: skip
-ASCII_SIGNS = {
-    "created": ".", "starting": "*", "running": "*", "done": "+", "stopped": "o", "failed": "x", "crashed": "x",
-    "stalled": "!", "gone": "x",
-}  # fmt: skip
 
 
 def sign(state: State, *, ascii_only: bool = False) -> str:
     """One character for a state."""
-    return (ASCII_SIGNS if ascii_only else SIGNS)[state]
-
-
-def duration(seconds: float) -> str:
-    """9s, 14m36s, 2h05m, 3d04h."""
-    whole = round(seconds) if math.isfinite(seconds) else 0
-    for unit, part, names in ((86_400, 3600, "dh"), (3600, 60, "hm"), (60, 1, "ms")):
-        if whole >= unit:
-            return f"{whole // unit}{names[0]}{whole % unit // part:02d}{names[1]}"
-    return f"{whole}s"
+    return SIGNS[state].translate(ASCII) if ascii_only else SIGNS[state]
 
 
 def about(seconds: float) -> str:
@@ -67,5 +55,5 @@ def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
 
 def trend(change: float, *, ascii_only: bool = False) -> str:
     """Falling, rising or level, as an arrow."""
-    down, up, level = ("v", "^", "=") if ascii_only else ("▼", "▲", "=")
-    return down if change < 0 else up if change > 0 else level
+    arrow = "▼" if change < 0 else "▲" if change > 0 else "="
+    return arrow.translate(ASCII) if ascii_only else arrow

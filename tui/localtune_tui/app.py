@@ -5,7 +5,6 @@ opened. A second app on this machine only watches (`in_control`).
 """
 
 import os
-import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from textual.reactive import reactive
 from textual.screen import Screen
 from textual.worker import Worker, WorkerState
 
+from localtune.typed import typed
 from localtune_tui import state, terminal, theme
 from localtune_tui.control import Control
 from localtune_tui.everywhere import EVERYWHERE, MOVES, TYPED
@@ -199,7 +199,7 @@ class LocaltuneApp(App[int]):
 
     def cli(self, *args: str | Path) -> str:
         """The command line that does the same."""
-        return shlex.join(["localtune", *map(str, args)])
+        return typed("localtune", *args)
 
     def command_of(self, action_id: str) -> str:
         """What could be typed instead of one of the app's own actions."""

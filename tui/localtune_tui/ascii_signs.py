@@ -7,7 +7,7 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-_SIGNS = str.maketrans(
+ASCII = str.maketrans(
     {
         **dict.fromkeys(map(chr, range(0x2500, 0x2580)), "+"),
         **dict.fromkeys("─━┄┅┈┉╌╍═╴╶╸╺╼╾", "-"),
@@ -16,11 +16,12 @@ _SIGNS = str.maketrans(
         **dict.fromkeys("▁▂▔▏▕", " "),
         **dict.fromkeys("▒░", ":"),
         **dict.fromkeys(map(chr, range(0x2801, 0x2900)), "*"),
-        "\u2800": " ", "✓": "v", "✗": "x", "●": "*", "○": "o", "◌": "o", "•": "*", "·": "-", "…": ".", "▸": ">",
-        "▾": "v", "▼": "v", "▲": "^", "►": ">", "→": ">", "←": "<", "↑": "^", "↓": "v", "×": "x", "±": "~",
+        "\u2800": " ", "✓": "+", "✗": "x", "●": "*", "○": "o", "◌": "o", "•": "*", "·": "-", "…": ".", "▸": ">",
+        "▾": "v", "▼": "v", "▲": "^", "►": ">", "→": ">", "⏎": "<", "←": "<", "↑": "^", "↓": "v", "×": "x", "±": "~",
         "—": "-", "–": "-", "∞": "8", "²": "2",
     }
 )  # fmt: skip
+"""Each sign -> the one of ASCII that takes its cell."""
 
 
 class AsciiSigns(LineFilter):
@@ -32,4 +33,4 @@ class AsciiSigns(LineFilter):
 
 
 def _ascii(segment: Segment) -> Segment:
-    return Segment(segment.text.translate(_SIGNS), segment.style, segment.control)
+    return Segment(segment.text.translate(ASCII), segment.style, segment.control)

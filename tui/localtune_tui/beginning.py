@@ -2,13 +2,8 @@
 
 from pathlib import Path
 
-from localtune.errors import LocaltuneError
-from localtune.runs.folder import ALIVE
-from localtune.runs.store import all_runs
+from localtune.runs.store import all_runs, living
 from localtune_tui.screens.base import TABS
-
-LOOKED_AT = 50
-"""Newest runs that are asked whether they go on."""
 
 
 def beginning(folder: Path | None, mode: str) -> tuple[str, str | None]:
@@ -16,15 +11,11 @@ def beginning(folder: Path | None, mode: str) -> tuple[str, str | None]:
     if folder is not None and (folder / "plan.json").is_file():
         return "live", str(folder.resolve())
     try:
-        runs = all_runs()[::-1]
+        runs = all_runs()
     except OSError:
         return "runs", None
-    for run in runs[:LOOKED_AT]:
-        try:
-            if run.status().state in ALIVE:
-                return "live", run.name
-        except (LocaltuneError, OSError):
-            continue
+    if (run := next(living(runs), None)) is not None:
+        return "live", run.name
     if not runs:
         return "first", None
-    return (mode if mode in TABS else "runs"), runs[0].name
+    return (mode if mode in TABS else "runs"), runs[-1].name

@@ -4,19 +4,17 @@ What a run may still take is planned minus what it has; what a chat takes is its
 libraries: estimates, from the files and from plan.json alone. Bytes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from localtune.errors import LocaltuneError
 from localtune.runs.files import read_json
-from localtune.runs.folder import ALIVE, Run
-from localtune.runs.store import all_runs, find_run
+from localtune.runs.folder import Run
+from localtune.runs.store import all_runs, find_run, living
 from localtune.sizes import readable
 
-LOOKED_AT = 50
-"""Newest runs that are asked whether they train."""
 LIBRARIES = 500_000_000
 """Of a process that answers, before a model."""
 CONVERSATION = 1.15
@@ -48,7 +46,7 @@ class Beside:
 
 def beside(target: str) -> Beside | None:
     """How `target`, a run, a file or a folder, fits beside what trains; None where nothing does."""
-    training = [run for run in _newest() if _alive(run)]
+    training = _training()
     if not training:
         return None
     plans = [_plan(run) for run in training]
@@ -83,18 +81,11 @@ def _weights(plan: dict[str, Any]) -> Iterator[int]:
             yield _number(item, "size")
 
 
-def _newest() -> Sequence[Run]:
+def _training() -> list[Run]:
     try:
-        return all_runs()[::-1][:LOOKED_AT]
+        return list(living(all_runs()))
     except OSError:
-        return ()
-
-
-def _alive(run: Run) -> bool:
-    try:
-        return run.status().state in ALIVE
-    except (LocaltuneError, OSError):
-        return False
+        return []
 
 
 def _plan(run: Run) -> dict[str, Any]:

@@ -4,6 +4,7 @@ It is drawn again only when its curves, its size or the colours have changed, fr
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from rich.text import Text
@@ -76,7 +77,7 @@ class LossChart(PlotextPlot):
         return drawn if isinstance(drawn, Text) else Text(str(drawn))
 
     def _put(self, shown: Curve) -> None:
-        mark = (ASCII_MARKS if self._ascii else MARKS)[shown.kind]
+        mark = _mark(shown, ascii_only=self._ascii, colours=not self.app.no_color)
         draw = self.plt.scatter if shown.kind in ("points", "best") else self.plt.plot
         draw(shown.xs.tolist(), shown.ys.tolist(), marker=mark, color=self._colour(shown))
 
@@ -93,7 +94,7 @@ class LossChart(PlotextPlot):
         if not self._log:
             return shown
         above = shown.ys > 0
-        return Curve(shown.name, shown.xs[above], np.log10(shown.ys[above]), shown.kind, shown.colour)
+        return replace(shown, xs=shown.xs[above], ys=np.log10(shown.ys[above]))
 
     def _register_theme(self, app_theme_name: str | Theme) -> None:
         """As the widget does, but for themes of the terminal's own colours, which have no RGB."""
@@ -105,8 +106,21 @@ class LossChart(PlotextPlot):
         super()._register_theme(str(app_theme_name))
 
 
+def _mark(shown: Curve, *, ascii_only: bool, colours: bool) -> str:
+    """Sign that a curve is drawn with: its run's own for points, and for its line where there are no colours."""
+    if shown.mark and (shown.kind in ("points", "best") or ascii_only or not colours):
+        return shown.mark.upper() if shown.kind == "best" else shown.mark
+    return (ASCII_MARKS if ascii_only else MARKS)[shown.kind]
+
+
 def _same(new: Curve, old: Curve) -> bool:
-    if (new.name, new.kind, new.colour, len(new.xs)) != (old.name, old.kind, old.colour, len(old.xs)):
+    if (new.name, new.kind, new.colour, new.mark, len(new.xs)) != (
+        old.name,
+        old.kind,
+        old.colour,
+        old.mark,
+        len(old.xs),
+    ):
         return False
     return new.ys is old.ys or (np.array_equal(new.xs, old.xs) and np.array_equal(new.ys, old.ys))
 

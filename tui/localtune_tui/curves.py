@@ -5,7 +5,7 @@ is never drawn.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,6 +29,8 @@ class Curve:
     kind: Literal["raw", "smooth", "points", "best"] = "smooth"
     colour: int = 0
     """Which run it belongs to: its place in the palette."""
+    mark: str = ""
+    """Sign of its run, where several are drawn: nobody need tell them apart by colour."""
 
 
 def curve(
@@ -49,7 +51,7 @@ def within(shown: Curve, zoom: tuple[int, int] | None) -> Curve:
     if zoom is None:
         return shown
     inside = (shown.xs >= zoom[0]) & (shown.xs <= zoom[1])
-    return Curve(shown.name, shown.xs[inside], shown.ys[inside], shown.kind, shown.colour)
+    return replace(shown, xs=shown.xs[inside], ys=shown.ys[inside])
 
 
 def thinned(shown: Curve, columns: int) -> Curve:
@@ -63,7 +65,7 @@ def thinned(shown: Curve, columns: int) -> Curve:
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         part = shown.ys[start:end]
         kept += sorted({start + int(part.argmin()), start + int(part.argmax())})
-    return Curve(shown.name, shown.xs[kept], shown.ys[kept], shown.kind, shown.colour)
+    return replace(shown, xs=shown.xs[kept], ys=shown.ys[kept])
 
 
 def smoothed(values: Sequence[float] | Array) -> Array:

@@ -6,7 +6,6 @@ three mean the same run. Nothing here opens a model or rows.
 
 import io
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from localtune import recipe
 from localtune.errors import InputError
 from localtune.recipe.yaml import read_value, write_value
 from localtune.settings import NOT_PATHS, PATH_SETTINGS, is_hub_data
+from localtune.typed import typed
 from localtune_tui.presets import DEFAULT, PRESETS
 
 
@@ -60,6 +60,11 @@ class Draft:
         """Whether a recipe file would hold more than the one that was opened does."""
         return self.file is None or bool(self.settings or self.data or self.model)
 
+    @property
+    def would_be_lost(self) -> bool:
+        """Whether something would be lost with this draft: chosen or typed, and in no file."""
+        return self.unsaved and self != Draft()
+
     def with_setting(self, key: str, text: str | None) -> "Draft":
         """The draft with the setting `key` at `text`; None = as it would be untouched."""
         kept = {name: value for name, value in self.changes.items() if name != key}
@@ -79,7 +84,7 @@ class Draft:
         arguments = self.arguments()
         if self.file:
             arguments[0] = _near(self.file)
-        return shlex.join(["localtune", *verb.split(), *arguments])
+        return typed("localtune", *verb.split(), *arguments)
 
     def load(self) -> recipe.Loaded:
         """Every setting, checked. Raises `InputError` with all that is wrong."""

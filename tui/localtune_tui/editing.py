@@ -11,18 +11,26 @@ from localtune.errors import LocaltuneError
 from localtune.recipe import safe_name
 from localtune.recipe.shipped import shipped
 from localtune.runs.files import write_bytes
+from localtune.runs.store import root
 from localtune_tui.draft import Draft
+from localtune_tui.run_rows import stem
 
 
 def file_for(draft: Draft, folder: Path) -> Path:
     """Where the recipe of `draft` is written: the file that was opened, else one named after the run in `folder`.
 
-    A recipe that came with localtune is not written over; its copy goes into `folder`.
+    A recipe that came with localtune, and what a run has kept of its own, is not written over; a copy of it goes into
+    `folder`.
     """
-    if draft.file is not None and draft.file not in {one.path for one in shipped().values()}:
+    if draft.file is not None and not _is_kept(draft.file):
         return draft.file
-    named = draft.changes.get("name") or (draft.file.parent.name if draft.file else Path(draft.data).stem)
+    named = draft.changes.get("name") or (stem(draft.file.parent.name) if draft.file else Path(draft.data).stem)
     return folder / f"{safe_name(named)}.yaml"
+
+
+def _is_kept(file: Path) -> bool:
+    """Whether `file` is a recipe of localtune itself or lies in the folder of runs, the record of one."""
+    return file in {one.path for one in shipped().values()} or file.resolve().is_relative_to(root().resolve())
 
 
 def write(draft: Draft, path: Path) -> str:

@@ -1,20 +1,14 @@
 """An export under way or over, from its command's events: what it does now, the proofs as tables, what was made."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from textual.content import Content
 
 from localtune.events import Event, Phase, Product, Proof, Replies, Warn, from_json
-from localtune.sizes import readable
-from localtune_tui.amounts import duration
+from localtune.words import ProofLine, event_lines, proof_lines
 from localtune_tui.exporting import Exportable
 from localtune_tui.text import shown
-
-VERDICTS = {True: "passed", False: "FAILED", None: "—"}
-"""Of a check; None = there was nothing to compare."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +26,12 @@ class Line:
 class Work:
     """What the commands have said so far."""
 
+    wanted: tuple[str, ...] = ()
+    """Names of what it is asked to make."""
     now: str = ""
     """The phase, and what of."""
+    finished: int = 0
+    """Of `wanted`."""
     lines: list[Line] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     """Paths and names, as the command line gives them."""
@@ -51,20 +49,35 @@ class Work:
     def take(self, event: Event) -> None:
         """Take an event."""
         match event:
-            case Phase(name=name, detail=detail):
-                self.now = f"{name}  {detail}"
-            case Product(name=name, path=path, size=size, seconds=seconds):
+            case Phase():
+                self.now = " ".join(event_lines(event))
+            case Product(name=name, path=path):
                 self.made.append(path)
-                self.lines.append(Line(f"made {name}  {path}  {readable(size)} in {duration(seconds)}", "$good"))
+                self.finished += name in self.wanted
+                self.lines += [Line(line, "$good") for line in event_lines(event)]
             case Proof():
-                self.lines += proof_lines(event.product, event.passed, event.checks, event.losses, event.seconds)
-            case Replies(prompt=prompt, texts=texts):
-                width = max(map(len, texts), default=0)
-                self.lines.append(Line(f"one prompt, answered by {len(texts)}: {prompt}", "bold"))
-                self.lines += [Line(f"  {who:<{width}}  {text}", indent=width + 4) for who, text in texts.items()]
-            case Warn(code=code, text=text):
-                note = code.endswith(".note")
-                self.lines.append(Line(f"note: {text}" if note else f"! {text}", "" if note else "$caution"))
+                found = proof_lines(event.product, event.passed, event.checks, event.losses, event.seconds)
+                self.lines += map(_proof_line, found)
+            case Replies(texts=texts):
+                indent = max(map(len, texts), default=0) + 4
+                self.lines += [
+                    Line(line, "" if number else "bold", indent if number else 2)
+                    for number, line in enumerate(event_lines(event))
+                ]
+            case Warn(code=code):
+                style = "" if code.endswith(".note") else "$caution"
+                self.lines += [Line(line, style) for line in event_lines(event)]
+
+    @property
+    def progress(self) -> str:
+        """How many of several are made: "2 of 4"; "" where only one is."""
+        return f"{self.finished} of {len(self.wanted)}" if len(self.wanted) > 1 else ""
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, for who looks at something else."""
+        made = ", ".join(path.rpartition("/")[2] for path in self.made)
+        return f"failed: {self.problem.splitlines()[0]}" if self.problem else f"is done: {made}"
 
     def end(self, problem: str = "") -> None:
         """It is over; `problem` is why it made less than it was asked for."""
@@ -72,35 +85,27 @@ class Work:
         self.lines += [Line(line, "$bad") for line in problem.splitlines()]
 
 
-def proof_lines(
-    product: str, passed: bool, checks: Sequence[Mapping[str, Any]], losses: Mapping[str, Any], seconds: float
-) -> list[Line]:
-    """A proof as a table: check, passed or not, figures; the losses beside each other below."""
-    verdict = "passed" if passed else "FAILED"
-    lines = [Line(f"proof of {product}: {verdict} in {duration(seconds)}", "$good" if passed else "$bad")]
-    width = max((len(str(check.get("name", ""))) for check in checks), default=0)
-    for check in checks:
-        found = check.get("passed")
-        fit = VERDICTS[found] if found is None or isinstance(found, bool) else "?"
-        text = f"  {check.get('name', '')!s:<{width}}  {fit:<6}  {check.get('text', '')}"
-        lines.append(Line(text, "$bad" if found is False else "", width + 12))
-    said = "   ".join(f"{who} {loss:.4f}" for who, loss in losses.items() if isinstance(loss, int | float))
-    return [*lines, Line(f"  {'loss':<{width}}  {'':<6}  {said}", indent=width + 12)] if said else lines
+def _proof_line(line: ProofLine) -> Line:
+    """Green is for a proof that passed, as a whole; a check that did needs no colour."""
+    whole = line.indent == 0
+    style = "$bad" if line.passed is False else "$good" if whole and line.passed else ""
+    return Line(line.text, style, line.indent or 2)
 
 
-def earlier(found: Exportable) -> list[Line]:
+def earlier(exported: Exportable) -> list[Line]:
     """What is known of the files that are there, from the last export."""
     lines: list[Line] = []
-    for each in found.record:
+    for each in exported.record:
         listed, losses, seconds = each.get("checks"), each.get("losses"), each.get("seconds")
         checks = [check for check in listed if isinstance(check, dict)] if isinstance(listed, list) else []
-        lines += proof_lines(
+        found = proof_lines(
             str(each.get("product", "")),
             each.get("passed") is True,
             checks,
             losses if isinstance(losses, dict) else {},
             float(seconds) if isinstance(seconds, int | float) else 0.0,
         )
+        lines += map(_proof_line, found)
     return lines
 
 

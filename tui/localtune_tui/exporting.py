@@ -27,6 +27,8 @@ NOTES = {
 }  # fmt: skip
 OLLAMA, LM_STUDIO, HUB = "ollama", "lm-studio", "hub"
 DEFAULT = ("Q4_K_M",)
+PRODUCTS = {"adapter": "adapter GGUF"}
+"""Format -> name of what is made, where it has another."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def exportable(name: str) -> Exportable | str:
         plan = read_json(run.plan)
         full = run.model.is_dir() or _method(run) == "full"
     except LocaltuneError as error:
-        return error.problems[0].what
+        return f"{error.problems[0].what}. 1 shows the runs that are there"
     except OSError as error:
         return f"{name} cannot be read: {error.strerror or error}"
     if state in ALIVE:

@@ -25,6 +25,8 @@ class Facts:
     method: str = ""
     """Such as "qlora nf4 r16"."""
     device: str = ""
+    kind: str = ""
+    """Of the device: cpu, cuda or metal."""
     backend: str = ""
     schedule: str = ""
     """Shape of the learning rate's course."""
@@ -63,6 +65,7 @@ def read_facts(run: Run) -> Facts:
         model=short_model(source_of(run)[0]),
         method=_method(recipe, plan),
         device=str(device.get("name", "")),
+        kind=str(device.get("kind", "")),
         backend=str(device.get("backend", "")),
         schedule=str(_part(plan, "schedule").get("shape", "")),
         clip=_number(train, "clip"),

@@ -18,6 +18,7 @@ import numpy as np
 from localtune.errors import LocaltuneError
 from localtune.events import FORMAT, Evaluation, Event, Phase, Step, Unknown, from_json
 from localtune.runs.folder import Run, Status
+from localtune.worked import Worked
 from localtune_tui.curves import Smoother
 from localtune_tui.json_tail import Tail
 from localtune_tui.run_view import ENOUGH, Moment, Pace, RunView
@@ -86,7 +87,7 @@ class _Seen:
     moments: deque[Moment] = field(default_factory=lambda: deque(maxlen=MOMENTS))
     kinds: dict[str, deque[Any]] = field(default_factory=dict)
     began: float = 0.0
-    seen: float = 0.0
+    worked: Worked = field(default_factory=Worked)
     tokens: int = 0
     targets: int = 0
     peak: int = 0
@@ -120,7 +121,7 @@ class _Seen:
         self.tokens += tokens
         self.targets += targets
         self.peak = max(self.peak, peak)
-        self._clock(when)
+        self._clock(when, value)
         if value.get("applied") is False:
             self.refused.append(at)
 
@@ -134,15 +135,14 @@ class _Seen:
         if isinstance(event, Unknown) or not _sound(event):
             self.unknown += 1
             return []
-        self._clock(when)
+        self._clock(when, value)
         self.moments.append(Moment(when, event))
         self.kinds.setdefault(event.kind, deque(maxlen=KEPT)).append(event)
         return [event]
 
-    def _clock(self, when: float) -> None:
-        if math.isfinite(when):
-            self.began = self.began or when
-            self.seen = when
+    def _clock(self, when: float, value: dict[str, Any]) -> None:
+        self.began = self.began or (when if math.isfinite(when) else 0.0)
+        self.worked.take(value)
 
     def view(self, name: str, before: RunView, status: Status | None, trouble: str) -> RunView:
         """All of it as a view; a status that could not be read leaves the state as it was."""
@@ -156,8 +156,10 @@ class _Seen:
             detail=status.detail if status else before.detail,
             trouble=trouble or (f"{self.unknown:,} events are not known to this version" if self.unknown else ""),
             pid=worker.pid if worker else None,
+            process_began=worker.started if worker else 0.0,
             began=self.began,
-            seen=self.seen,
+            seen=self.worked.seen,
+            worked=self.worked.seconds,
             phase=phase.name if phase else "",
             phase_detail=phase.detail if phase else "",
             last=self._step(),

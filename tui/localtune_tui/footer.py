@@ -8,6 +8,8 @@ from textual.widget import Widget
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
+from localtune_tui.keys import SPELLED
+
 NARROW = 100
 """Columns below which the palette is only a key."""
 
@@ -18,10 +20,27 @@ class Keys(Footer):
     def __init__(self) -> None:
         super().__init__(compact=True)
         self._width = 0
+        self._shown: object = None
 
     def compose(self) -> ComposeResult:
         """What fits."""
-        yield from _fitting(list(super().compose()), self.app.size.width)
+        keys = list(super().compose())
+        self._shown = self._wanted() if keys else None
+        if getattr(self.app, "ascii", False):
+            for key in keys:
+                if isinstance(key, FooterKey):
+                    key.key_display = SPELLED.get(key.key_display, key.key_display)
+        yield from _fitting(keys, self.app.size.width)
+
+    async def recompose(self) -> None:
+        """Again, where other keys are to be shown: a new footer costs more than most of what a key does."""
+        if self.is_attached and self._wanted() != self._shown:  # a view may have been left meanwhile
+            await super().recompose()
+
+    def _wanted(self) -> object:
+        """All that the footer is made of."""
+        bound = [(each.binding, each.enabled) for each in self.screen.active_bindings.values() if each.binding.show]
+        return self.app.size.width, bound
 
     def on_resize(self, event: Resize) -> None:
         """Another width, other keys."""

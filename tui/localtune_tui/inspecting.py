@@ -59,7 +59,10 @@ class Inspection:
         return found
 
     def lines(self, most: int, on_row: Callable[[Row], None]) -> bool:
-        """Every row on a line, as it is read; whether there are more than `most`. Raises `AskError`."""
+        """Every row on a line, as it is read, its text in small letters; whether there are more than `most`.
+
+        Raises `AskError`.
+        """
         more: list[bool] = []
 
         def on_line(line: str) -> None:
@@ -67,10 +70,10 @@ class Inspection:
             if value["type"] == "end":
                 more.append(value["more"])
             else:
-                on_row(value)
+                on_row(value | {"text": str(value.get("text", "")).casefold()})
 
         with self._asking() as asked:
-            asked.stream("data", "list", *self.arguments, "-n", str(most), "--json", on_line=on_line)
+            asked.stream("data", "list", *self.arguments, "-n", str(most), "--json", "--text", on_line=on_line)
         return more[-1:] == [True]
 
     def findings(self) -> Mapping[str, Any]:

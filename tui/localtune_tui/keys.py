@@ -16,6 +16,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 
 from textual.actions import ActionError, parse
+from textual.app import App
 from textual.binding import Binding, BindingsMap
 from textual.dom import DOMNode
 from textual.screen import Screen
@@ -112,17 +113,32 @@ class Action:
     node: DOMNode
     """Who does it."""
     enabled: bool
+    rank: int
+    """0: in the footer where there is room; 1: not; 2: only moves."""
+
+
+MOVING = {"up", "down", "left", "right", "home", "end", "pageup", "pagedown", *"hjklgG"}
+"""Keys that only ever move."""
+SPELLED = {"⏎": "enter", "↑": "up", "↓": "down", "←": "left", "→": "right", "⌫": "backspace"}
+"""Sign of a key -> its name, for terminals that have no such sign."""
+
+
+def key_shown(app: App[object], binding: Binding) -> str:
+    """A key as this app shows it."""
+    sign = app.get_key_display(binding)
+    return SPELLED.get(sign, sign) if getattr(app, "ascii", False) else sign
 
 
 def actions(screen: Screen[object]) -> list[Action]:
-    """Everything that can be done here: the focused pane's first, then other panes', the screen's and the app's."""
+    """Everything that can be done here: the focused pane's first, then other panes', the screen's and the app's; of
+    all that, what the footer shows comes first and what only moves last."""
     focused = [screen.focused] if screen.focused is not None else []
     nodes: list[DOMNode] = [*focused, *screen.walk_children(), screen, screen.app]
     seen: dict[str, Action] = {}
     for node in nodes:
         for action in _of(node, only_priority=node is screen.app and screen.is_modal):
             seen.setdefault(action.id, action)
-    return list(seen.values())
+    return sorted(seen.values(), key=lambda action: action.rank)
 
 
 def _of(node: DOMNode, *, only_priority: bool) -> Iterator[Action]:
@@ -139,8 +155,9 @@ def _of(node: DOMNode, *, only_priority: bool) -> Iterator[Action]:
         if state is False:
             continue
         pressed = [each for each in _listed(as_wanted) if each.id == name]
-        keys = tuple(dict.fromkeys(node.app.get_key_display(each) for each in pressed))
-        yield Action(name, keys, one.description, one.tooltip, one.action, node, bool(state))
+        keys = tuple(dict.fromkeys(key_shown(node.app, each) for each in pressed))
+        rank = 2 if one.key in MOVING else 0 if one.show else 1
+        yield Action(name, keys, one.description, one.tooltip, one.action, node, bool(state), rank)
 
 
 def _listed(bindings: BindingsMap) -> Sequence[Binding]:

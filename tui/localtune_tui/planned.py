@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from localtune.settings import Recipe
 from localtune.sizes import readable
+from localtune_tui.amounts import bar
 
 Weight = Literal["", "good", "bad", "caution", "quiet"]
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "every weight"}
@@ -57,13 +58,6 @@ def data_said(plan: Mapping[str, Any]) -> str:
 def model_said(plan: Mapping[str, Any]) -> str:
     """The model on a line."""
     return f"{plan['parameters'] / 1e6:,.1f} M parameters · {readable(plan['model']['size'])}"
-
-
-def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
-    """`share` of 1 as a bar of `width` cells."""
-    full, empty = ("#", ".") if ascii_only else ("█", "░")
-    filled = max(0, min(width, round(share * width)))
-    return full * filled + empty * (width - filled)
 
 
 def from_home(path: str) -> str:

@@ -67,7 +67,7 @@ class Question:
         with self._lock:
             self._gone = True
             if self._asked is not None:
-                self._asked.cancel()
+                threading.Thread(target=self._asked.cancel, daemon=True).start()  # which waits until it is gone
 
     def load(self) -> Loaded | None:
         """Every setting; None where something is wrong with one, or no model is chosen."""

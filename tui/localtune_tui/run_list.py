@@ -4,8 +4,10 @@ import time
 from collections.abc import Iterable
 from itertools import islice
 
+from localtune.runs.files import folder_size
 from localtune.runs.folder import Run
 from localtune.runs.store import all_runs, root
+from localtune.sizes import readable
 from localtune_tui.amounts import about, sign
 from localtune_tui.run_rows import RunRow, read_filter, read_row, sort_key
 
@@ -13,6 +15,8 @@ NEWEST = 20
 """Runs whose rows are always read."""
 BATCH = 12
 """Rows that are read between two looks at what is wanted."""
+MOMENT = 0.5
+"""Seconds that folders are measured for, before rows are looked at again."""
 BREATH = 0.005
 """Seconds between two batches, in which the screen can be painted."""
 
@@ -23,6 +27,8 @@ class RunList:
     def __init__(self) -> None:
         self.rows: dict[str, RunRow] = {}
         self.runs: dict[str, Run] = {}
+        self.sizes: dict[str, int] = {}
+        """Bytes of the folders that have been measured."""
         self.trouble = ""
         """Why the runs cannot be listed."""
         self._stamp = -1
@@ -44,6 +50,28 @@ class RunList:
             self.trouble = f"the runs in {root()} cannot be listed: {error.strerror or error}"
         self.rows = {name: row for name, row in self.rows.items() if name in self.runs}
         return True
+
+    def measure(self) -> bool:
+        """Sum the files of runs that were not measured or still grow, for a moment; returns whether any were."""
+        wanted = [name for name in self.runs if name not in self.sizes] + self.alive()
+        end = time.monotonic() + MOMENT
+        for number, name in enumerate(wanted, 1):
+            try:
+                self.sizes[name] = folder_size(self.runs[name].folder)
+            except (KeyError, OSError):  # it was removed meanwhile
+                self.sizes[name] = 0
+            if time.monotonic() > end:
+                break
+            if number % BATCH == 0:
+                breathe()
+        return bool(wanted)
+
+    def said(self, fitting: int, order: str, *, read: bool) -> str:
+        """How many fit, the size of all once it is known, their order; `read`: how many rows are, till all are."""
+        total, sizes = len(self.runs), [self.sizes[name] for name in list(self.runs) if name in self.sizes]
+        size = f"{readable(sum(sizes))} on disk" if total and len(sizes) == total else ""
+        reading = f"reading {len(self.rows):,}" if read and len(self.rows) < total else ""
+        return " · ".join(part for part in (f"{fitting:,} of {total:,}", size, f"by {order}", reading) if part)
 
     def again(self) -> None:
         """List at the next look, whatever the folder says."""

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from localtune.errors import LocaltuneError
 from localtune.runs.folder import ALIVE, Run
+from localtune.worked import seconds_worked
 from localtune_tui.facts import created, short_model, source_of
 from localtune_tui.run_view import State
 
@@ -41,7 +42,7 @@ class RunRow:
     trend: tuple[float, ...] = ()
     """Training losses from beginning to end."""
     took: float = 0.0
-    """Seconds from its first event to its last."""
+    """Seconds that its sessions took."""
     left: float | None = None
     """Seconds to go, of one that runs."""
     failure: str = ""
@@ -157,8 +158,6 @@ def _said(run: Run) -> dict[str, Any]:
 
 
 def _from_file(file: BinaryIO, size: int) -> dict[str, Any]:
-    file.seek(0)
-    first = _value(file.readline(1 << 16))
     file.seek(max(0, size - END))
     end = [value for line in file.read(END).splitlines()[1 if size > END else 0 :] if (value := _value(line))]
     updates = [value for value in end if value.get("type") == "step"]
@@ -168,8 +167,8 @@ def _from_file(file: BinaryIO, size: int) -> dict[str, Any]:
     if updates:
         said["newest"] = {key: number for key in ("step", "steps") if (number := _number(updates[-1], key)) is not None}
         said["left"] = _left(updates)
-    times = [time for value in (first, *end[-1:]) if (time := _number(value, "time")) is not None]
-    said["took"] = max(0.0, times[-1] - times[0]) if times else 0.0
+    file.seek(0)
+    said["took"] = seconds_worked(file)
     said["failure"] = next((str(v.get("code", "")) for v in reversed(end) if v.get("type") == "failed"), "")
     return said
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Match, Product, Proof, Sample, Step, Warn
 from localtune.runs.folder import ALIVE
 from localtune_tui.curves import Array, curve
@@ -57,10 +59,14 @@ class RunView:
     """What the run was asked for and has not answered."""
     pid: int | None = None
     """Process that trains."""
+    process_began: float = 0.0
+    """It did, seconds since 1970: what was recorded before is of an earlier session."""
     began: float = 0.0
     """Time of the first event, seconds since 1970; 0 = none yet."""
     seen: float = 0.0
     """Time of the last event."""
+    worked: float = 0.0
+    """Seconds that its sessions took, up to the last event."""
     phase: str = ""
     phase_detail: str = ""
     last: Step | None = None
@@ -113,8 +119,18 @@ class RunView:
         return min(finite, key=lambda found: found.loss, default=None)
 
     def elapsed(self, now: float) -> float:
-        """Seconds from the first event to `now`, or to the last event of a run that has ended."""
-        return max(0.0, (now if self.alive else self.seen) - self.began) if self.began else 0.0
+        """Seconds that somebody has worked on it: without what lies between a stop and a resume."""
+        since = max(self.seen, self.process_began)
+        return self.worked + (max(0.0, now - since) if self.alive and self.began and since else 0.0)
+
+    @property
+    def gap(self) -> float | None:
+        """By how much the newest validation loss is above the smoothed training loss of its own update."""
+        if not self.evaluations:
+            return None
+        last = self.evaluations[-1]
+        places = np.flatnonzero(self.steps_at == last.step)
+        return last.loss - float(self.smoothed[places[-1]]) if len(places) else None
 
     def change(self, updates: int = 100) -> tuple[float, int] | None:
         """How the smoothed loss moved over the last `updates`, or fewer at the beginning, and over how many."""
@@ -134,13 +150,13 @@ def judgement(view: RunView) -> str:
     if refused and view.step - refused[0] < RECENTLY:
         return f"loss was not finite at step {refused[0]:,}: that update was not applied{_last_saved(view)}"
     if view.state == "done":
-        return f"done: {_trend(view).removeprefix(_BETTER)}. Next: c compares in chat, x exports"
+        return f"done: {_trend(view).rpartition(_BETTER)[2]}. Next: c compares in chat, x exports"
     if view.state == "stalled":
         return f"stalled: {view.detail or 'silent for a minute'}; its process lives. s stops it"
     return _trend(view) if view.step else view.phase_detail or "waiting for the first update"
 
 
-_BETTER = "still improving: "
+_BETTER = "improving: "
 _ENDED = {
     "gone": "this run's folder is gone; 1 shows the runs that are there",
     "created": "this run was never started: r starts it",
@@ -192,8 +208,8 @@ def _trend(view: RunView) -> str:
     if since == 1:
         return f"val loss rose at the last eval; best is step {best.step:,}"
     if falls == 1:
-        return f"improving: val loss fell to {best.loss:.3g} at its last eval"
-    return f"{_BETTER}val loss fell in each of the last {min(falls, 9)} evals"
+        return f"{_BETTER}val loss fell to {best.loss:.3g} at its last eval"
+    return f"still {_BETTER}val loss fell in each of the last {min(falls, 9)} evals"
 
 
 def _training_trend(view: RunView) -> str:

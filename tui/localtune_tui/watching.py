@@ -6,6 +6,7 @@ from localtune.errors import LocaltuneError
 from localtune.runs.store import find_run
 from localtune_tui.facts import Facts, read_facts
 from localtune_tui.following import Follower
+from localtune_tui.gauges import Meter
 from localtune_tui.lines import FileLines
 
 
@@ -16,10 +17,14 @@ class Watched:
     follower: Follower
     facts: Facts
     log: FileLines
+    meter: Meter
+    """Of the machine it trains on."""
 
     def look(self, *, log: bool) -> None:
         """Read what is new of the run, and of its log where that is shown. For a thread."""
         self.follower.poll()
+        view = self.follower.view
+        self.meter.look(view.pid if view.alive else None)
         if log:
             self.log.look()
 
@@ -32,6 +37,7 @@ def open_watched(name: str) -> Watched | str:
         return error.problems[0].what
     except OSError as error:
         return f"the folder of runs cannot be read: {error.strerror or error}"
-    watched = Watched(Follower(run), read_facts(run), FileLines(run.log))
+    facts = read_facts(run)
+    watched = Watched(Follower(run), facts, FileLines(run.log), Meter(facts.kind))
     watched.follower.poll()
     return watched

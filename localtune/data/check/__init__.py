@@ -5,7 +5,6 @@ finding. Each module says what of it is exact and what is estimated.
 """
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,6 +26,7 @@ from localtune.data.check.written import text_of
 from localtune.data.opened import Opened
 from localtune.data.rendering import Rendering
 from localtune.errors import Problem
+from localtune.typed import typed
 
 __all__ = ["Checked", "Finding", "HeldOut", "check", "held_out_part"]
 
@@ -177,7 +177,7 @@ def held_out_part(part: str, opened: Opened, flags: str = "") -> HeldOut:
         else:
             keys.add(outcome)
     rows = len(keys) + bad.count
-    name = shlex.quote(opened.files[0] if len(opened.files) == 1 else opened.name) + flags
+    name = typed(opened.files[0] if len(opened.files) == 1 else opened.name) + flags
     fix = f"localtune data check {name} --fix bad,empty -o clean-{part}.jsonl" if len(keys) else BY_HAND
     findings = _bad_findings(bad, bad.count * BAD_SHARE > rows, fix, part)
     return HeldOut(keys, tuple(findings))
@@ -208,5 +208,5 @@ def _typed(finding: Finding, several: bool) -> Finding:
     place = _PLACE.match(finding.first[0]) if finding.first else None
     if place is None:
         return finding
-    row = shlex.quote(place[1]) if several else place[2]
+    row = typed(place[1]) if several else place[2]
     return replace(finding, fix=finding.fix.replace("--row N", f"--row {row}"))

@@ -22,6 +22,7 @@ from localtune.data.opened import Opened
 from localtune.data.rows import Row
 from localtune.data.shapes import to_messages
 from localtune.errors import InputError, Problem
+from localtune.typed import typed
 
 Kind = Literal["bad", "empty", "leak", "dup", "near", "nfc"]
 KINDS: tuple[Kind, ...] = ("bad", "empty", "leak", "dup", "near", "nfc")
@@ -146,7 +147,7 @@ def _near_index(most: int) -> NearIndex:
         return NearIndex(most)
     except ImportError:
         what = "near duplicates are found with the package datasketch, which is not installed"
-        raise InputError(Problem("data.datasketch", what, fix="pip install 'localtune[data]'")) from None
+        raise InputError(Problem("data.datasketch", what, fix=typed("pip", "install", "localtune[data]"))) from None
 
 
 def _split(where: str) -> tuple[str, int]:

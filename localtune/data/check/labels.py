@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from localtune.data.check.finding import Finding, Seen
 from localtune.data.conversations import Labelled
 from localtune.errors import safe
+from localtune.typed import typed
 
 RATIO = 10
 """The commonest label may be so many times as frequent as the rarest."""
@@ -48,7 +49,8 @@ class Labels:
                 listed = ", ".join(f"{safe(label, 30)} {count:,}" for label, count in counts.most_common(6))
                 more = ", …" if len(counts) > 6 else ""
                 what = f"labels of {column} are out of balance: {listed}{more}"
-                fix = f"localtune data split {name} --by stratify --key {column} -o DIR   keeps the shares in each part"
+                split = f"localtune data split {name} --by stratify --key {typed(column)} -o DIR"
+                fix = f"{split}   keeps the shares in each part"
                 if column == "wanted":
                     fix = "add rows of the rarer kind"
                 yield Finding("imbalance", "note", rarest, what, fix=fix, details=dict(counts.most_common(MOST_LABELS)))

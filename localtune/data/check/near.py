@@ -12,6 +12,7 @@ from typing import Any
 
 from localtune.data.check.finding import Finding, Seen, Tally
 from localtune.data.rows import Place
+from localtune.typed import typed
 
 MODULE = "datasketch"
 MOST = 20_000
@@ -103,7 +104,7 @@ class Near:
         """What was seen."""
         if self._index is None:
             what = "near duplicates were not looked for: the package datasketch is not installed"
-            yield Finding("near-duplicate", "note", 0, what, fix="pip install 'localtune[data]'")
+            yield Finding("near-duplicate", "note", 0, what, fix=typed("pip", "install", "localtune[data]"))
             return
         among = f" of the first {self._looked:,}" if self._passed else ""
         what = f"rows{among} are nearly the same as an earlier one (estimated by MinHash)"

@@ -5,7 +5,6 @@ largest document; without one the file is one document.
 """
 
 from collections.abc import Iterator
-from shlex import quote
 from typing import TextIO
 
 from localtune.data.reading.file import File, opened
@@ -13,6 +12,7 @@ from localtune.data.reading.text import bad_byte, first_mark, is_clean, text_of,
 from localtune.data.reading.window import window
 from localtune.data.rows import BadRows, Place, Row
 from localtune.errors import Problem
+from localtune.typed import typed
 
 _CHUNK = 2**20
 
@@ -86,5 +86,5 @@ def _fault(text: str, place: Place, column: int, codec: str) -> Problem | None:
     if not clean:
         return bad_byte(shown, there, codec, before)
     what = "the document holds NUL characters, so it is no text"
-    fix = f"tr -d '\\000' < {quote(place.file)} > clean.txt"
+    fix = f"tr -d '\\000' < {typed(place.file)} > clean.txt"
     return Problem("data.nul", what, f"{there}:{before + at - begin + 1}", window(unmarked(shown), at - begin), fix)

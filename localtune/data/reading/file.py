@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import BinaryIO, Literal, cast
 
 from localtune.errors import InputError, Problem
+from localtune.typed import typed
 
 Kind = Literal["jsonl", "json", "csv", "tsv", "parquet", "txt"]
 LONGEST = 64 * 2**20
@@ -57,10 +57,10 @@ def regular(path: Path, shown: str) -> os.stat_result:
     except (OSError, ValueError) as error:
         raise unreadable(error, shown) from None
     if stat.S_ISDIR(found.st_mode):
-        raise InputError(Problem("data.folder", "is a folder, and a file is meant", shown, fix=f"ls {quote(shown)}"))
+        raise InputError(Problem("data.folder", "is a folder, and a file is meant", shown, fix=f"ls {typed(shown)}"))
     if not stat.S_ISREG(found.st_mode):
         what = "is a pipe, a socket or a device: rows are read more than once, so they must be in a file"
-        raise InputError(Problem("data.not-a-file", what, shown, fix=f"cat {quote(shown)} > data.jsonl"))
+        raise InputError(Problem("data.not-a-file", what, shown, fix=f"cat {typed(shown)} > data.jsonl"))
     return found
 
 
@@ -92,7 +92,7 @@ def translated(shown: str) -> Iterator[None]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         torn = "is torn: the compressed file ends in the middle"
         what = torn if isinstance(error, EOFError) else f"is no sound gzip file: {error}"
-        fix = f"copy or download it again, then check it:  gzip -t {quote(shown)}"
+        fix = f"copy or download it again, then check it:  gzip -t {typed(shown)}"
         raise InputError(Problem("data.gzip", what, shown, fix=fix)) from None
     except OSError as error:
         raise unreadable(error, shown) from None
@@ -101,5 +101,5 @@ def translated(shown: str) -> Iterator[None]:
 def unreadable(error: OSError | ValueError, shown: str) -> InputError:
     """The error for a file that the system refuses."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    fix = f"ls -l {quote(shown)}"
+    fix = f"ls -l {typed(shown)}"
     return InputError(Problem("data.unreadable", f"cannot be read: {reason.lower()}", shown, fix=fix))

@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import Literal
 
 from localtune.data.reading import hub
@@ -19,6 +18,7 @@ from localtune.data.reading.look import READ, kind_of, look
 from localtune.data.reading.source import Source
 from localtune.errors import InputError, Problem, safe
 from localtune.settings import is_hub_data
+from localtune.typed import typed
 
 Part = Literal["train", "valid", "test"]
 PARTS: dict[str, Part] = {
@@ -139,7 +139,7 @@ def _entries(path: Path, name: str) -> list[str]:
         return sorted(os.listdir(path))
     except OSError as error:
         what = f"the folder cannot be read: {(error.strerror or str(error)).lower()}"
-        raise InputError(Problem("data.unreadable", what, name, fix=f"ls -l {quote(name)}")) from None
+        raise InputError(Problem("data.unreadable", what, name, fix=f"ls -l {typed(name)}")) from None
 
 
 def _no_rows(name: str, path: Path, entries: list[str], parts: dict[str, Part]) -> InputError:
@@ -148,7 +148,7 @@ def _no_rows(name: str, path: Path, entries: list[str], parts: dict[str, Part]) 
     if parts:
         what = f"the folder holds {', '.join(sorted(set(parts.values())))} rows and none for training"
         return InputError(Problem("data.no-train", what, name, fix=f"name a file in it: {shown}/{next(iter(parts))}"))
-    fix = f"name the folder in it: {shown}/{inner}" if inner else f"ls {quote(shown)}"
+    fix = f"name the folder in it: {shown}/{inner}" if inner else f"ls {typed(shown)}"
     return InputError(Problem("data.folder", f"the folder holds no data files; {READ}", name, fix=fix))
 
 

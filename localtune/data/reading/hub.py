@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from localtune.data.reading.parquet import row_of
 from localtune.data.rows import BadRows, Place, Row
 from localtune.errors import InputError, MachineError, Problem, safe
+from localtune.typed import typed
 
 SCHEME = "hf://datasets/"
 _NAME = re.compile(r"([\w.-]+/[\w.-]+?|[\w.-]+?)(?::([\w.-]+))?(?:@([\w./-]+))?")
@@ -112,7 +113,7 @@ def _library() -> Any:
         import datasets
     except ImportError:
         what = "data sets of the hub are read by `datasets`, which is not installed"
-        raise MachineError(Problem("data.hub", what, fix="pip install 'localtune[data]'")) from None
+        raise MachineError(Problem("data.hub", what, fix=typed("pip", "install", "localtune[data]"))) from None
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
     return datasets

@@ -9,7 +9,6 @@ inside a row is that row's problem.
 
 import json
 from collections.abc import Iterator
-from shlex import quote
 from typing import Any, Never, TextIO
 
 from localtune.data.reading.file import LONGEST, File, opened
@@ -18,6 +17,7 @@ from localtune.data.reading.text import bad_byte, first_mark, is_clean, text_of,
 from localtune.data.reading.window import window
 from localtune.data.rows import BadRows, Place, Row
 from localtune.errors import InputError, Problem, safe
+from localtune.typed import typed
 
 _CHUNK = 2**20
 _BLANK = " \t\r\n"
@@ -40,7 +40,7 @@ def rows(file: File, number: int, bad: BadRows) -> Iterator[Row]:
             else:
                 bad.add(value if isinstance(value, Problem) else text.problem(not_an_object(value), row=row))
         if text.peek():
-            text.refuse("there is text after the end of the list", f"jq -c '.[]' {quote(file.shown)} > x.jsonl")
+            text.refuse("there is text after the end of the list", f"{typed('jq', '-c', '.[]', file.shown)} > x.jsonl")
 
 
 def is_one_row(value: Any) -> bool:
@@ -63,7 +63,7 @@ def _values(text: "_Window") -> Iterator[Any]:
         case "":
             text.refuse("holds only blanks", "name a file with rows")
         case _:
-            text.refuse("a .json file is a list of objects: [{…}, {…}]", f"check it:  jq type {quote(text.shown)}")
+            text.refuse("a .json file is a list of objects: [{…}, {…}]", f"check it:  jq type {typed(text.shown)}")
 
 
 def _elements(text: "_Window") -> Iterator[Any]:
@@ -99,7 +99,8 @@ def _only_list(text: "_Window") -> Iterator[Any]:
             yield from _elements(text)
         elif text.peek() == "{":
             text.refuse(
-                "an object of objects; a .json file is a list of rows", f"jq -c '.[]' {quote(text.shown)} > x.jsonl"
+                "an object of objects; a .json file is a list of rows",
+                f"{typed('jq', '-c', '.[]', text.shown)} > x.jsonl",
             )
         else:
             text.value(0)
@@ -110,7 +111,7 @@ def _only_list(text: "_Window") -> Iterator[Any]:
             text.step()
     text.step()
     if key_of_list is None:
-        text.refuse("one object and no list of rows", f"jq -c . {quote(text.shown)} > x.jsonl    # if it is one row")
+        text.refuse("one object and no list of rows", f"jq -c . {typed(text.shown)} > x.jsonl    # if it is one row")
 
 
 _OF_COLUMNS = "write one object a row: [{…}, {…}]"
@@ -118,10 +119,10 @@ _OF_COLUMNS = "write one object a row: [{…}, {…}]"
 
 def _check_key(text: "_Window", key: str, earlier: str | None) -> None:
     if key in _TURNS:
-        text.refuse(f"one row, with its {safe(key)}, and no list of rows", f"jq -c . {quote(text.shown)} > x.jsonl")
+        text.refuse(f"one row, with its {safe(key)}, and no list of rows", f"jq -c . {typed(text.shown)} > x.jsonl")
     if earlier is not None:
         what = f"two lists, under {safe(earlier, 80)!r} and {safe(key, 80)!r}; which holds the rows is not known"
-        text.refuse(what, f"jq -c {quote(f'.[{json.dumps(key)}][]')} {quote(text.shown)} > x.jsonl")
+        text.refuse(what, f"{typed('jq', '-c', f'.[{json.dumps(key)}][]', text.shown)} > x.jsonl")
 
 
 def _decoded(text: str, at: int) -> tuple[Any | Fault, int]:
@@ -206,7 +207,7 @@ class _Window:
         at = self._at if at is None else at
         start = max(0, at - 100)
         shown = window(unmarked(self._text[start : at + 100]).replace("\n", " "), at - start)
-        fix = fix or f"check it:  python3 -m json.tool {quote(self.shown)} > /dev/null"
+        fix = fix or f"check it:  python3 -m json.tool {typed(self.shown)} > /dev/null"
         raise InputError(Problem("data.json", what, self._where(at), shown, fix))
 
     def _checked(self, value: Any, end: int, row: int) -> Any | Problem:

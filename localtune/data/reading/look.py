@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 
 from localtune.data.reading import document, parquet, table
 from localtune.data.reading.encoding import LOOK, OLDER, encoding_of
@@ -11,6 +10,7 @@ from localtune.data.reading.json_list import is_one_row
 from localtune.data.reading.strict import Fault, parse
 from localtune.data.reading.text import text_of
 from localtune.errors import InputError, Problem, safe
+from localtune.typed import typed
 
 SUFFIXES: dict[str, Kind] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
@@ -65,7 +65,7 @@ def _begin(path: Path, shown: str) -> bytes:
 def _refuse_foreign(begin: bytes, shown: str) -> None:
     for magic, what, fix in _FOREIGN:
         if begin.startswith(magic):
-            raise InputError(Problem("data.suffix", f"is {what}; {READ}", shown, fix=fix.format(quote(shown))))
+            raise InputError(Problem("data.suffix", f"is {what}; {READ}", shown, fix=fix.format(typed(shown))))
 
 
 def _said(file: File, what: str) -> File:
@@ -96,12 +96,12 @@ def _in_its_encoding(file: File) -> File:
         return file
     if found.codec is None:
         what = f"in which encoding it is cannot be told: {found.said}"
-        fix = f"iconv -f ENCODING -t UTF-8 {quote(file.shown)} > utf8.{file.kind}"
+        fix = f"iconv -f ENCODING -t UTF-8 {typed(file.shown)} > utf8.{file.kind}"
         raise InputError(Problem("data.encoding", what, f"{file.shown}:{found.line}", fix=fix))
     if file.kind in ("json", "jsonl") and found.codec in OLDER:
         name, why = OLDER[found.codec][0], found.said.partition(", because ")[2]
         what = f"JSON is UTF-8, and {why}; it looks like {name}"
-        fix = f"iconv -f {name} -t UTF-8 {quote(file.shown)} > utf8.{file.kind}"
+        fix = f"iconv -f {name} -t UTF-8 {typed(file.shown)} > utf8.{file.kind}"
         raise InputError(Problem("data.encoding", what, f"{file.shown}:{found.line}", fix=fix))
     return replace(_said(file, found.said) if found.said else file, codec=found.codec)
 

@@ -9,13 +9,13 @@ counts as a problem of each. What would misplace all that follows (a quote that 
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
-from shlex import quote
 
 from localtune.data.reading.file import LONGEST, File, opened
 from localtune.data.reading.text import bad_byte, is_clean, lines_of, text_of, unmarked
 from localtune.data.reading.window import window
 from localtune.data.rows import BadRows, Place, Row
 from localtune.errors import InputError, Problem, safe
+from localtune.typed import typed
 
 _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 _MEND = "mend or remove this row"
@@ -150,7 +150,7 @@ class _Records:
         at = line.find("\0")
         if at < 0:
             return bad_byte(line, Place(place.file, number), self._file.codec)
-        fix = f"tr -d '\\000' < {quote(place.file)} > clean.csv"
+        fix = f"tr -d '\\000' < {typed(place.file)} > clean.csv"
         where = f"{place.file}:{number}:{at + 1}"
         return Problem("data.nul", "holds a NUL character", where, window(unmarked(line), at), fix)
 

@@ -10,13 +10,13 @@ import io
 import re
 from collections.abc import Iterator
 from functools import partial
-from shlex import quote
 from typing import BinaryIO
 
 from localtune.data.reading.file import LONGEST
 from localtune.data.reading.window import window
 from localtune.data.rows import Place
 from localtune.errors import InputError, Problem
+from localtune.typed import typed
 
 ERRORS = "localtune.marked"
 _MARK = re.compile("[\udc00-\udcff]")
@@ -38,7 +38,7 @@ def lines_of(text: io.TextIOWrapper, shown: str) -> Iterator[str]:
 def too_long(place: Place) -> InputError:
     """The error for a line that is longer than any row may be."""
     what = f"a line of more than {LONGEST // 2**20} MiB; a row is one line"
-    return InputError(Problem("data.long-line", what, str(place), fix=f"head -c 300 {quote(place.file)}"))
+    return InputError(Problem("data.long-line", what, str(place), fix=f"head -c 300 {typed(place.file)}"))
 
 
 def is_clean(text: str) -> bool:

@@ -1,7 +1,6 @@
 """What the rows of a file are: decided by the first row that holds anything, and said in a sentence."""
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from localtune.data.shapes.turns import KNOWN, as_list
 from localtune.data.shapes.values import Unusable, problem
 from localtune.errors import InputError, Problem, safe
 from localtune.settings import DataSettings, Shape
+from localtune.typed import typed
 
 _BARE = re.compile(r"[^\W\d][\w-]*")
 _BARE_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -138,8 +138,8 @@ def _proposal(value: Mapping[str, Any], shape: Shape | None = None) -> str:
     if not names:
         return 'write each row as {"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}'
     if len(names) == 1 or shape == "text":
-        return f"--set data.columns={shlex.quote(f'{{text: {_word(names[0])}}}')}"
-    return f"--set data.columns={shlex.quote(f'{{prompt: {_word(names[0])}, completion: {_word(names[1])}}}')}"
+        return f"--set data.columns={typed(f'{{text: {_word(names[0])}}}')}"
+    return f"--set data.columns={typed(f'{{prompt: {_word(names[0])}, completion: {_word(names[1])}}}')}"
 
 
 def _word(key: str) -> str:

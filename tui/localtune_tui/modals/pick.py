@@ -56,6 +56,14 @@ class Pick(Dialog[str]):
         super().__init__()
         self._typed = typed
         self._timer: Timer | None = None
+        self._looking: str | None = None
+        """The text a list is being made for."""
+        self._shown: str | None = None
+        """The text that `entries` belong to."""
+        self._whole = False
+        """Whether they are all there is for it."""
+        self._entered = self._moved = False
+        """Whether Enter waits for the list; whether an arrow was pressed since something was typed."""
         self.entries: Sequence[Entry] = ()
 
     def body(self) -> ComposeResult:
@@ -68,11 +76,15 @@ class Pick(Dialog[str]):
     def on_mount(self) -> None:
         """Look at once."""
         self.query_one(Input).focus()
-        self.look()
+        self._look()
 
     def found(self, typed: str, gone: Callable[[], bool]) -> Sequence[Entry]:
         """What there is for `typed`, best first; called in a thread. `gone` says that nobody waits any more."""
         raise NotImplementedError
+
+    def show_first(self, typed: str, entries: Sequence[Entry]) -> None:
+        """Show these of `typed` while the rest is looked for; from the thread of `found`."""
+        self.app.call_from_thread(self._show, typed, entries, whole=False)
 
     def taken(self, typed: str) -> str | None:
         """What Enter takes where no line fits; None for nothing."""
@@ -84,31 +96,32 @@ class Pick(Dialog[str]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Look again, once the hand rests."""
+        self._entered = self._moved = False
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(_PAUSE, self.look)
-
-    @work(thread=True, exclusive=True, exit_on_error=False, group="pick")
-    def look(self) -> None:
-        """Make the list for what is typed now."""
-        worker, typed = get_current_worker(), self.query_one(Input).value
-        entries = self.found(typed, lambda: worker.is_cancelled)
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._show, typed, entries)
+        self._timer = self.set_timer(_PAUSE, self._look)
 
     def action_down(self) -> None:
         """The next line."""
+        self._moved = True
         self.query_one(OptionList).action_cursor_down()
 
     def action_up(self) -> None:
         """The line before."""
+        self._moved = True
         self.query_one(OptionList).action_cursor_up()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take the line that is marked, else what is typed."""
+        """Take the line that is marked, else what is typed; wait where the list is not yet that of what is typed."""
         event.stop()
-        at = self.query_one(OptionList).highlighted
-        self.take(self.entries[at].value if at is not None else self.taken(event.value))
+        if self._shown == event.value and (self._whole or self._moved):
+            self.take(self._marked() or self.taken(event.value))
+        elif named := self._named(event.value):
+            self.take(named)
+        else:
+            self._entered = not self._moved
+            self._look()
+            self.say(f"looking for {event.value}: Enter is heeded once that is found …")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """A line was clicked."""
@@ -119,19 +132,51 @@ class Pick(Dialog[str]):
         if value:
             self.dismiss(value)
 
+    def _look(self) -> None:
+        """Make the list for what is typed, unless that is under way."""
+        if self._timer is not None:
+            self._timer.stop()
+        typed = self.query_one(Input).value
+        if typed != self._looking:
+            self._looking = typed
+            self._find(typed)
+
+    @work(thread=True, exclusive=True, exit_on_error=False, group="pick")
+    def _find(self, typed: str) -> None:
+        worker = get_current_worker()
+        entries = self.found(typed, lambda: worker.is_cancelled)
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._show, typed, entries, whole=True)
+
     def _say(self, text: str) -> None:
         if self.is_mounted:
             self.query_one("#said", Static).update(plain(text))
 
-    def _show(self, typed: str, entries: Sequence[Entry]) -> None:
+    def _show(self, typed: str, entries: Sequence[Entry], *, whole: bool) -> None:
         if not self.is_mounted or self.query_one(Input).value != typed:
             return
+        marked = self._marked() if self._moved else None
         self.entries = entries[:MOST]
         lines = self.query_one(OptionList)
         width = max(20, lines.size.width - 2)
         lines.clear_options().add_options([Option(_line(entry, width)) for entry in self.entries])
         if self.entries:
-            lines.highlighted = 0
+            lines.highlighted = next((at for at, entry in enumerate(self.entries) if entry.value == marked), 0)
+        self._shown, self._whole = typed, whole
+        if whole:
+            self._looking = None
+            if self._entered:
+                self._entered = False
+                self.take(self._named(typed) or self._marked() or self.taken(typed))
+
+    def _marked(self) -> str | None:
+        at = self.query_one(OptionList).highlighted
+        return self.entries[at].value if at is not None else None
+
+    def _named(self, typed: str) -> str | None:
+        """The entry that is called exactly what is typed, where there is one."""
+        wanted = typed.strip()
+        return next((entry.value for entry in self.entries if wanted and wanted in (entry.value, entry.label)), None)
 
 
 def fits(typed: str, text: str) -> int | None:

@@ -120,11 +120,17 @@ class PickFile(Pick):
 
     def action_down(self) -> None:
         """The next line, of the list or the tree."""
-        (self.query_one(Folders) if self.has_class("-tree") else self.query_one(OptionList)).action_cursor_down()
+        if self.has_class("-tree"):
+            self.query_one(Folders).action_cursor_down()
+        else:
+            super().action_down()
 
     def action_up(self) -> None:
         """The line before, of the list or the tree."""
-        (self.query_one(Folders) if self.has_class("-tree") else self.query_one(OptionList)).action_cursor_up()
+        if self.has_class("-tree"):
+            self.query_one(Folders).action_cursor_up()
+        else:
+            super().action_up()
 
     def on_directory_tree_file_selected(self, event: DirectoryTree.FileSelected) -> None:
         """A file of the tree was taken."""

@@ -18,6 +18,7 @@ _ROOM = 1_500_000_000
 _LORA, _QLORA = 1.25, 0.4
 """Memory by bytes of 16-bit weights: with adapter and gradients; with the base in 4 bit."""
 _MEMORY = re.compile(r"([0-9]{1,5}(?:\.[0-9]{1,3})?) GB$")
+_NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 FOUND = 15
 """Models of the hub that are shown."""
 
@@ -42,7 +43,7 @@ class PickModel(Pick):
 
     def found(self, typed: str, gone: Callable[[], bool]) -> Sequence[Entry]:
         """The cache's, then the hub's for what is typed."""
-        typed = typed.strip()
+        as_typed, typed = typed, typed.strip()
         if self._cached is None:
             self.say("looking what is on this machine …")
             self._cached = cached()
@@ -55,16 +56,23 @@ class PickModel(Pick):
         if len(typed) < 3 or os.path.isabs(typed) or typed.startswith((".", "~")) or gone():
             self.say("" if listed else "no model is on this machine yet: type a name to look for it on the hub")
             return listed
+        self.show_first(as_typed, listed)
         return [*listed, *self._hub(typed, {entry.value for entry in listed})]
 
     def _hub(self, typed: str, known: set[str]) -> Sequence[Entry]:
+        """The hub's models that are not `known`; last what is typed, where it is a whole name that nobody has."""
+        self.say("asking the hub …")
         try:
             models = search(typed)
         except OSError as error:
             self.say(f"only what is on this machine: {error}")
-            return ()
-        self.say("")
-        return [Entry(name, name, self._note(size, "hub")) for name, size in models if name not in known]
+            models = ()
+        else:
+            self.say("")
+        listed = [Entry(name, name, self._note(size, "hub")) for name, size in models if name not in known]
+        named = {name.casefold() for name in (*known, *(entry.value for entry in listed))}
+        is_other = _NAME.fullmatch(typed) and typed.casefold() not in named
+        return [*listed, Entry(typed, typed, "as typed")] if is_other else listed
 
     def _note(self, size: int, where: str) -> str:
         told = f"{readable(size)}  " if size else ""

@@ -7,9 +7,8 @@ there, `title_text`. `self.app` is the app with its type.
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.app import ComposeResult
-from textual.binding import ActiveBinding
 from textual.content import Content
-from textual.reactive import reactive
+from textual.reactive import Reactive, reactive
 from textual.screen import Screen
 from textual.style import Style
 from textual.widget import Widget
@@ -36,6 +35,8 @@ class AppScreen(Screen[None]):
     """What this screen is for; a focused widget's own HELP is shown before it."""
     AUTO_FOCUS: ClassVar[str | None] = "*"
 
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """As Textual's, but what gets or loses the focus paints itself: the whole screen need not be painted again."""
     title_text: reactive[str] = reactive("")
     """What stands at the right of the tabs; the machine where it is ""."""
 
@@ -72,10 +73,6 @@ class AppScreen(Screen[None]):
         for bar in self.query(TopBar):
             bar.say()
 
-    def active_ids(self) -> dict[str, ActiveBinding]:
-        """Action id -> what its key does here now."""
-        return {each.binding.id: each for each in self.active_bindings.values() if each.binding.id}
-
 
 class TopBar(Static):
     """The tabs, which can be clicked, and what the screen or the machine is at their right."""
@@ -109,7 +106,7 @@ class TopBar(Static):
         if right and room > 6:
             end = Content(right).truncate(room, ellipsis=True)
             left = Content("").join([left, Content(" " * (room - end.cell_length + 1)), end])
-        self.update(left)
+        self.update(left, layout=False)
 
     def _tab(self, number: int, mode: str, wide: bool) -> Content:
         text = f"{number} {TABS[mode]}"

@@ -41,20 +41,26 @@ class ChatScreen(LoadedChat):
     ChatScreen.-compare #pane-base { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "type", "Type", id="chat.type", tooltip="Back to the line."),
+        Binding("escape", "stop", "Stop", id="chat.stop", tooltip="End the answer."),
         Binding("ctrl+t", "settings", "Temperature…", id="chat.settings",
                 tooltip="Temperature, seed, longest answer and system text."),
         Binding("ctrl+y", "copy", "Copy reply", id="chat.copy", tooltip="Copy the last answer."),
         Binding("ctrl+r", "retry", "Retry", id="chat.retry", tooltip="Ask the last question once more."),
         Binding("ctrl+n", "reset", "Forget", show=False, id="chat.reset", tooltip="Begin anew: nothing was said."),
-        Binding("escape", "escape", "Stop", id="chat.stop", tooltip="End the answer; else leave the line for a pane."),
         Binding("c", "compare", "Compare", show=False, id="chat.compare", tooltip="Base beside tuned, or tuned alone."),
         Binding("plus", "rate(True)", "Good", show=False, id="chat.good",
                 tooltip="Keep the last answer as a good one: a row to test or train with."),
         Binding("minus", "rate(False)", "Bad", show=False, id="chat.bad", tooltip="Keep the last answer as a bad one."),
         Binding("o,f4", "pick", "Open…", show=False, id="chat.pick", tooltip="Another run, GGUF file or folder."),
-        Binding("enter,i", "type", "Type", show=False, id="chat.type", tooltip="Back to the line."),
+        Binding("i", "type", "Type", show=False, id="chat.type", tooltip="Back to the line."),
         Binding("u", "unload", "Unload", show=False, id="chat.unload", tooltip="Take the model out of memory."),
     ]  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stoppable = False
+        """Whether the keys below say that Escape ends an answer."""
 
     def body(self) -> ComposeResult:
         """Who, the panes, what is said of it, and the line."""
@@ -90,6 +96,11 @@ class ChatScreen(LoadedChat):
 
     # What is painted
 
+    def hand_back(self, text: str) -> None:
+        """Put it before what has been typed since."""
+        self.line.value = " ".join(filter(None, (text, self.line.value)))
+        self.line.cursor_position = len(self.line.value)
+
     def paint(self) -> None:
         """Everything, as it is now."""
         compare = len(self.talk.voices) > 1 if self.talk.who else self.talk.compare
@@ -105,6 +116,9 @@ class ChatScreen(LoadedChat):
         self.query_one("#said", Static).update(plain(self.note, 2000, keep_lines=True))
         self.query_one("#wishes", Static).update(plain(self._wishes(), 300))
         self.title_text = self.name_shown
+        if self._stoppable != bool(self.talk.pending):
+            self._stoppable = not self._stoppable
+            self.refresh_bindings()
 
     def _head(self) -> str:
         name = self.name_shown
@@ -160,12 +174,21 @@ class ChatScreen(LoadedChat):
             self.open(self.target)
         self.paint()
 
-    def action_escape(self) -> None:
-        """End the answer; where there is none, leave the line."""
-        if self.talk.pending and self.child is not None:
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Escape ends an answer while there is one; else it leaves the line."""
+        if action in ("stop", "panes"):
+            return bool(self.talk.pending) == (action == "stop")
+        return super().check_action(action, parameters)
+
+    def action_stop(self) -> None:
+        """End the answer."""
+        if self.child is not None:
             self.child.send(*self.talk.cancel())
-        elif isinstance(self.focused, ChatLine):
-            self.query_one("#pane-tuned").focus()
+        self.paint()
+
+    def action_panes(self) -> None:
+        """Leave the line, so that letters are keys."""
+        self.query_one("#pane-tuned").focus()
 
     def action_compare(self) -> None:
         """Base too, or no longer."""
@@ -219,6 +242,7 @@ class ChatScreen(LoadedChat):
     def action_unload(self) -> None:
         """Take the model out of memory."""
         self.unload()
+        self.not_asked()
         self.paint()
 
     def action_page(self, way: int) -> None:

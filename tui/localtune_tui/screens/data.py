@@ -6,23 +6,25 @@ from typing import Any, ClassVar, cast
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import DataTable, Input, Static
 
 from localtune_tui.asking import AskError
+from localtune_tui.checked import code_by_place, findings_said
 from localtune_tui.draft import Draft
 from localtune_tui.inspecting import Inspection, Row
 from localtune_tui.modals.confirm import Answer, Confirm
 from localtune_tui.modals.fix_data import Fix, FixData, clean_name
-from localtune_tui.planned import Said, Weight
-from localtune_tui.screens.base import AppScreen
+from localtune_tui.planned import Said
+from localtune_tui.screens.divided import DividedScreen
 from localtune_tui.text import plain
 from localtune_tui.widgets.lengths import lengths_line
 from localtune_tui.widgets.new_panes import lines
 from localtune_tui.widgets.painted import ASCII_MARK, MARK, painted, token_lines
 from localtune_tui.widgets.rows_table import RowsTable
+from localtune_tui.widgets.split import Split
 
 MOST = 10_000
 """Rows that are listed."""
@@ -32,29 +34,27 @@ BATCH = 200
 """Rows that are put into the table together."""
 REST = 0.15
 """Seconds the cursor rests before its row is asked for."""
-SEVERITY: Mapping[str, Weight] = {"error": "bad", "warning": "caution", "note": ""}
 
 
-class DataScreen(AppScreen):
+class DataScreen(DividedScreen):
     """The screen to trust: what is learned, token by token."""
 
     mode = "new"
     AUTO_FOCUS = "RowsTable"
     HELP = (
         "Every row, with its tokens and what becomes of it. The row under the cursor stands at the right as the model "
-        "sees it; what is learned is painted. Below are the findings of all rows, and what can be mended."
+        "sees it; what is learned is painted. Below are the findings of all rows, and what can be mended. / shows "
+        "only rows with some words in their first 8,000 characters or their issue."
     )
     DEFAULT_CSS = """
-    DataScreen #left { width: 42%; }
-    DataScreen #right { width: 1fr; }
-    DataScreen.-narrow #left { width: 50%; }
     DataScreen #findings { height: auto; max-height: 9; scrollbar-size: 1 1; }
     DataScreen.-short #findings { max-height: 6; }
     DataScreen #filter { display: none; }
     DataScreen #filter.-open { display: block; }
     DataScreen #row { height: 1fr; scrollbar-size: 1 1; }
     DataScreen #lengths { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
-    DataScreen #both { height: 1fr; }
+    DataScreen #both { height: 1fr; grid-columns: 42% 1fr; }
+    DataScreen.-narrow #both { grid-columns: 1fr 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "ids", "Token ids", id="data.ids", tooltip="The row token by token: place, id, weight, text."),
@@ -74,11 +74,13 @@ class DataScreen(AppScreen):
         self._whole: dict[str, Row] = {}
         self._found: Mapping[str, Any] = {}
         self._ids, self._mask = False, True
+        self._reading, self._more = True, False
+        """Whether rows still come; whether there are more of them than are listed."""
         self._timer: Timer | None = None
 
     def body(self) -> ComposeResult:
         """Rows and findings at the left, the row at the right, lengths below."""
-        with Horizontal(id="both"):
+        with Split("data", least=(28, 28), id="both"):
             with Vertical(id="left"):
                 with Vertical(classes="box", id="rows"):
                     yield Input(placeholder="words, or issue", compact=True, id="filter")
@@ -133,34 +135,35 @@ class DataScreen(AppScreen):
         if not self.is_attached:
             return
         table = self.query_one(RowsTable)
+        self._reading, self._more = not done, more
         table.take(rows)
-        told = f"rows {len(table.rows_known):,}{'' if done else ' …'}"
-        self.query_one("#rows").border_title = f"the first {told}" if more else told
+        self._counted()
         tokens = [row["tokens"] for row in table.rows_known if row["tokens"] is not None]
         self.query_one("#lengths", Static).update(lengths_line(tokens, ascii_only=self.app.ascii), layout=False)
+
+    @on(RowsTable.Filled)
+    def _counted(self) -> None:
+        """Say how many rows there are; where none has the words that are asked for, show none at the right either."""
+        table = self.query_one(RowsTable)
+        told = f"rows {table.counted}{' …' if self._reading else ''}"
+        self.query_one("#rows").border_title = f"the first {told}" if self._more else told
+        if table.rows_known and not table.row_count:
+            pane = self.query_one("#right")
+            pane.border_title = pane.border_subtitle = ""
+            self.query_one("#row-text", Static).update(Content.styled("no row has these words", "dim"))
 
     def _checked(self, found: Mapping[str, Any]) -> None:
         if not self.is_attached:
             return
         self._found = found
-        said, notes = list[Said](), dict[str, str]()
-        for finding in found["findings"]:
-            said.append(
-                Said(f"{finding['code']} {finding['count']:,}: {finding['what']}", SEVERITY[finding["severity"]])
-            )
-            said += [Said(f"  fix: {finding['fix']}", "quiet")] if finding["fix"] else []
-            for place in finding["first"]:
-                notes.setdefault(place.partition("  ")[0], finding["code"])
-        text = lines(said, 400) if said else Content(f"nothing wrong in {len(found['looked_for'])} checks")
-        self.query_one("#findings-text", Static).update(text)
+        self.query_one("#findings-text", Static).update(lines(findings_said(found), 400))
         self.query_one("#findings").border_title = f"findings {len(found['findings'])}"
-        self.query_one(RowsTable).note(notes)
+        self.query_one(RowsTable).note(code_by_place(found))
 
     def _failed(self, problem: str) -> None:
         if self.is_attached:
-            self.query_one("#findings-text", Static).update(
-                lines([Said(line, "bad") for line in problem.splitlines()], 600)
-            )
+            said = [Said(line, "bad") for line in problem.splitlines()]
+            self.query_one("#findings-text", Static).update(lines(said, 600))
 
     # The row under the cursor
 
@@ -261,9 +264,8 @@ class DataScreen(AppScreen):
         verb = {"data.fix": "data check", "data.copy": "data show"}.get(action_id, "")
         if not verb:
             return ""
-        one = (
-            ["--row", row["row"], *(["--mask"] if inspection.with_model else [])] if row and verb == "data show" else []
-        )
+        mask = ["--mask"] if inspection.with_model else []
+        one = ["--row", row["row"], *mask] if row and verb == "data show" else []
         return self.app.cli(*verb.split(), *inspection.arguments, *one)
 
     @work

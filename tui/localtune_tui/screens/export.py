@@ -14,7 +14,7 @@ from textual.widgets import Static
 from localtune.sizes import readable
 from localtune_tui.asking import Asked, AskError
 from localtune_tui.export_work import Line, Work, earlier, painted
-from localtune_tui.exporting import HUB, Exportable, commands, disk_needed, exportable
+from localtune_tui.exporting import HUB, PRODUCTS, Exportable, commands, disk_needed, exportable
 from localtune_tui.modals.repository import AskRepository
 from localtune_tui.screens.base import AppScreen
 from localtune_tui.text import plain
@@ -66,6 +66,8 @@ class ExportScreen(AppScreen):
         """The child, while there is one."""
         self._name = ""
         self._ticked: dict[str, set[str]] = {}
+        self._asked_for: dict[str, set[str]] = {}
+        """What was ticked when the last export began."""
 
     def body(self) -> ComposeResult:
         """Formats beside targets, results, and what there is to say."""
@@ -145,8 +147,11 @@ class ExportScreen(AppScreen):
 
     def on_checks_changed(self) -> None:
         """Say what follows from it."""
-        self._ticked = {"formats": set(self.formats.chosen), "targets": set(self.targets.chosen)}
+        self._ticked = self._chosen()
         self.paint()
+
+    def _chosen(self) -> dict[str, set[str]]:
+        return {"formats": set(self.formats.chosen), "targets": set(self.targets.chosen)}
 
     def _tick(self) -> None:
         if self.work is not None and not self.work.over:
@@ -157,7 +162,8 @@ class ExportScreen(AppScreen):
         found = self.found
         lines = self.work.lines if self.work is not None else earlier(found) if found is not None else []
         if self.work is not None and not self.work.over:
-            lines = [*lines, Line(f"● {self.work.now or 'beginning'} …", "bold")]
+            now = " · ".join(part for part in (self.work.progress, self.work.now or "beginning") if part)
+            lines = [*lines, Line(f"● {now} …", "bold")]
         results = self.query_one(Results)
         parts = [painted(line, results.content_size.width - 1) for line in lines]
         at_end = results.scroll_offset.y >= results.max_scroll_y - 1
@@ -179,9 +185,9 @@ class ExportScreen(AppScreen):
         if self.found is None:
             return ""
         if self.work is not None and self.asked is not None:
-            return f"exporting {self.found.run.name}; s stops it"
-        if self.work is not None and self.work.over and not self.work.problem:
-            return "✓ done: t tries it, y copies its path"
+            return f"exporting {self.found.run.name}{self.work.progress and f': {self.work.progress}'}; s stops it"
+        if self.work is not None and self._says_done(self.work):
+            return "✓ done: t tries it, y copies its path" if self._files() else "✓ done"
         chosen = self._formats()
         if not chosen:
             return "tick what to make: Space"
@@ -190,27 +196,27 @@ class ExportScreen(AppScreen):
             return f"! needs up to {readable(need)} of disk, {readable(free)} are free"
         return f"✓ ready: ^r makes {', '.join(chosen)}; up to {readable(need)} of disk, {readable(free)} free"
 
+    def _says_done(self, made: Work) -> bool:
+        """Whether an export is over that made what is ticked."""
+        return made.over and not made.problem and self._chosen() == self._asked_for
+
     def _formats(self) -> list[str]:
         return [one.key for one in self.formats.choices if one.key in self.formats.chosen]
 
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Grey what cannot be done now."""
-        if self.why_not(f"export.{'start' if action == 'export' else 'try' if action == 'try_it' else action}"):
-            return None
-        return True
+        """Grey what cannot be done now; leave out what there is nothing for."""
+        if action in ("stop", "try_it"):
+            return self.asked is not None if action == "stop" else bool(self._files())
+        return None if self.why_not(f"export.{'start' if action == 'export' else action}") else True
 
     def why_not(self, action_id: str) -> str:
         """The reason, as a sentence."""
-        if action_id == "export.stop":
-            return "" if self.asked is not None else "nothing is being exported"
-        if self.found is None and action_id in ("export.start", "export.try", "export.copy"):
+        if self.found is None and action_id in ("export.start", "export.copy"):
             return "there is no run to export"
         if action_id == "export.start" and self.asked is not None:
             return "an export goes on: s stops it"
-        if action_id == "export.try" and not self._files():
-            return "there is no GGUF file yet: ^r makes one"
         return ""
 
     @work(exit_on_error=False)
@@ -226,7 +232,8 @@ class ExportScreen(AppScreen):
             if not repository:
                 return
         asked = [(*each, "--json") for each in self._commands(repository)]
-        self.work, self.asked = Work(), Asked()
+        wanted = tuple(PRODUCTS.get(each, each) for each in chosen)
+        self.work, self.asked, self._asked_for = Work(wanted), Asked(), self._chosen()
         self.paint()
         self._make(self.asked, self.work, asked)
 
@@ -247,6 +254,8 @@ class ExportScreen(AppScreen):
     def _made(self, made: Work, problem: str) -> None:
         made.end(problem)
         self.asked = None
+        if not self.is_current or self._name != self.app.current_run:
+            self.app.say(f"export of {self._name} {made.outcome}", error=bool(made.problem))
         self._wanted(self.app.current_run)
         self.paint()
 
@@ -257,9 +266,7 @@ class ExportScreen(AppScreen):
 
     def action_try_it(self) -> None:
         """Chat with the file."""
-        files = self._files()
-        if files:
-            self.app.chat_with(str(files[-1]))
+        self.app.chat_with(str(self._files()[-1]))
 
     def action_copy(self) -> None:
         """The path of what was made, else the command."""

@@ -19,7 +19,7 @@ from localtune_tui.screens.steering import SteeringScreen
 from localtune_tui.text import plain
 from localtune_tui.watching import Watched, open_watched
 from localtune_tui.widgets.lines_view import LinesView
-from localtune_tui.widgets.live_panes import PANES, LivePanes
+from localtune_tui.widgets.live_panes import LivePanes
 
 NO_RUN = "No run is open. 1 shows the runs that are there, 2 makes a new one."
 IDLE_LOOKS = 4
@@ -30,10 +30,11 @@ class LiveScreen(SteeringScreen):
     """Progress, loss, numbers, samples, events and log of one run."""
 
     mode = "live"
-    AUTO_FOCUS = None
+    AUTO_FOCUS = ""
     HELP = (
         "Watches one run from its folder. Losses are nats per learned token; the line is a mean over about ten "
-        "updates, o marks validation and * the best of it. Memory is the peak so far. Leaving does not stop the run."
+        "updates, o marks validation and * the best of it. Memory is what is used now, else the peak. Leaving does not "
+        "stop the run."
     )
     DEFAULT_CSS = """
     LiveScreen #none { display: none; height: 1fr; content-align: center middle; width: 100%; }
@@ -45,10 +46,10 @@ class LiveScreen(SteeringScreen):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "chat", "Chat", id="live.chat", tooltip="Talk to what this run has trained, beside its base."),
-        Binding("x", "export", "Export", show=False, id="live.export", tooltip="Files to chat with, of this run."),
-        Binding("y", "copy", "Copy", id="live.copy", show=False, tooltip="Copy the path of the run's folder."),
+        Binding("x", "export", "Export", id="live.export", tooltip="Files to chat with, of this run."),
         Binding("t", "pane", "Log", id="live.pane", tooltip="Samples, events or the log."),
-        Binding("z", "zoom", "Zoom", show=False, id="live.zoom", tooltip="All of the run, its last half or tenth."),
+        Binding("y", "copy", "Copy", id="live.copy", tooltip="Copy the path of the run's folder."),
+        Binding("z", "zoom", "Zoom", id="live.zoom", tooltip="All of the run, its last half or tenth."),
         Binding("d", "detach", "Detach", id="live.detach", tooltip="Leave the app; the run goes on."),
         Binding("a", "axis", "Log axis", show=False, id="live.axis", tooltip="Loss on a logarithmic axis, or back."),
         Binding("n", "next_prompt", "Next prompt", show=False, id="live.prompt", tooltip="Answers to the next prompt."),
@@ -137,9 +138,11 @@ class LiveScreen(SteeringScreen):
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Grey what cannot be done to this run, or by this app."""
+        """Leave out what cannot be done to this run."""
         if action in ("chat", "export", "copy", "report") and self.watched is None:
-            return None
+            return False
+        if action == "export" and self.view.alive:
+            return False
         if action == "close_search":
             return self.has_class("-search")
         return super().check_action(action, parameters)
@@ -177,14 +180,15 @@ class LiveScreen(SteeringScreen):
 
     def action_detach(self) -> None:
         """Leave the app."""
-        goes_on = f"{self.view.name} goes on. " if self.view.alive else ""
-        self.app.exit(0, message=plain(f"{goes_on}{self.app.cli('tail', self.view.name or 'last')} follows it.").plain)
+        name = self.view.name
+        goes_on = f"{name} goes on. {self.app.cli('tail', name)} follows it." if self.view.alive else ""
+        self.app.exit(0, message=plain(goes_on).plain or None)
 
     # Panes
 
     def action_pane(self) -> None:
         """The next of samples, events and log."""
-        self.panes.pane = PANES[(PANES.index(self.panes.pane) + 1) % len(PANES)]
+        self.panes.next_pane()
 
     def action_zoom(self) -> None:
         """The next part of the run."""
@@ -212,7 +216,7 @@ class LiveScreen(SteeringScreen):
         self.panes.wanted = ""
         self.query_one("#log", LinesView).mark(None)
         self.query_one("#search", Input).clear()
-        self.set_focus(None)
+        self.panes.reader.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Events are filtered as one types."""
@@ -226,7 +230,7 @@ class LiveScreen(SteeringScreen):
             start = view.scroll_offset.y if view.marked is None else view.marked + 1
             self._find(self.watched, event.value, start)
         elif self.panes.pane != "log":
-            self.query_one("#events", LinesView).focus()
+            self.panes.reader.focus()
 
     @work(thread=True, exit_on_error=False, exclusive=True, group="find")
     def _find(self, watched: Watched, text: str, start: int) -> None:

@@ -47,6 +47,9 @@ class LoadedChat(AppScreen):
     def paint(self) -> None:
         """Show everything as it is now."""
 
+    def hand_back(self, text: str) -> None:
+        """Let one send `text` again: it was typed, and never asked."""
+
     def on_unmount(self) -> None:
         """The model leaves with the screen."""
         self.unload()
@@ -76,6 +79,12 @@ class LoadedChat(AppScreen):
         self.child, self.state = None, ""
         self.talk.lose()
 
+    def not_asked(self) -> None:
+        """What waits for the child has nobody to wait for any more."""
+        first, self.first = self.first, ""
+        if first:
+            self.hand_back(first)
+
     def ask(self, text: str) -> None:
         """Ask every voice."""
         if self.child is not None:
@@ -93,7 +102,8 @@ class LoadedChat(AppScreen):
         if found is not None and not found.fits:
             detail = f"{found.sentence}. The system may end the run, or the chat."
             if await self.app.push_screen_wait(Confirm("Load a second model?", detail, ANYWAY)) != "yes":
-                self.state, self.first, self.note = "", "", f"not loaded: {found.sentence}"
+                self.state, self.note = "", f"not loaded: {found.sentence}"
+                self.not_asked()
                 self.paint()
                 return
         self.note = found.sentence if found is not None else ""
@@ -125,7 +135,8 @@ class LoadedChat(AppScreen):
                 self.ask(first)
         elif kind == "ended":
             self.talk.lose()
-            self.child, self.state, self.first = None, "over", ""
+            self.child, self.state = None, "over"
+            self.not_asked()
             self.note = str(event.get("text")) or f"the chat has ended (exit code {event.get('code')})"
         else:
             self.talk.take(event)

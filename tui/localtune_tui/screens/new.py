@@ -8,7 +8,7 @@ from typing import ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical, VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.timer import Timer
 from textual.widgets import Static
 
@@ -27,6 +27,7 @@ from localtune_tui.text import plain
 from localtune_tui.widgets.field import Field
 from localtune_tui.widgets.new_panes import PlanPane, ReadyLine, RowsPane
 from localtune_tui.widgets.section import Section, SectionHead
+from localtune_tui.widgets.split import Split
 from localtune_tui.widgets.what_pane import WhatPane, gguf_text
 
 PAUSE = 0.4
@@ -47,7 +48,7 @@ class NewScreen(NewRun):
     )
     DEFAULT_CSS = """
     NewScreen #page { scrollbar-size-vertical: 1; }
-    NewScreen #top { layout: grid; grid-size: 2; grid-rows: auto; height: auto; }
+    NewScreen #top { grid-rows: auto; height: auto; }
     NewScreen.-narrow #top { grid-size: 1; }
     PlanPane, NewScreen RowsPane, NewScreen #advanced { height: auto; }
     NewScreen PlanPane { min-height: 12; height: 100%; }
@@ -59,7 +60,7 @@ class NewScreen(NewRun):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "rows", "View rows", id="new.rows", tooltip="Every row as the model sees it, and what is wrong."),
         Binding("o", "open", "Open recipe…", id="new.open", tooltip="Open a recipe: one that comes along, or a file."),
-        Binding("X", "clear", "Start over", show=False, id="new.clear", tooltip="Empty the page."),
+        Binding("X", "clear", "Start over…", show=False, id="new.clear", tooltip="Empty the page."),
     ]  # fmt: skip
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class NewScreen(NewRun):
     def body(self) -> ComposeResult:
         """The page, and below it the sentence on the focused line and the ready line."""
         with VerticalScroll(id="page", can_focus=False):
-            with Container(id="top"):
+            with Split("new", least=(40, 32), id="top"):
                 yield WhatPane(classes="box")
                 yield PlanPane(classes="box")
             yield RowsPane(classes="box")
@@ -101,7 +102,7 @@ class NewScreen(NewRun):
             return
         file, data = request
         draft = Draft.of(file) if file else Draft()
-        self.change(replace(draft, data=str(data)) if data else draft, at_once=True)
+        self.begin(replace(draft, data=str(data)) if data else draft)
 
     # The draft changes, and the page with it
 
@@ -227,11 +228,12 @@ class NewScreen(NewRun):
 
     def _recipe_picked(self, path: str | None) -> None:
         if path:
-            self.change(Draft.of(Path(path)), at_once=True)
+            self.begin(Draft.of(Path(path)))
 
     def action_clear(self) -> None:
-        """Empty the page."""
-        self.change(Draft(), at_once=True)
+        """Empty the page, after a question."""
+        if self.draft != Draft():
+            self.begin(Draft(), "Replace it by an empty page?")
 
     def _use(self, path: str) -> None:
         self.change(replace(self.draft, data=path), at_once=True)

@@ -11,10 +11,10 @@ from localtune_tui.draft import Draft
 from localtune_tui.editing import edit, file_for, write
 from localtune_tui.modals.confirm import Answer, Confirm
 from localtune_tui.planning import Outcome
-from localtune_tui.screens.base import AppScreen
+from localtune_tui.screens.divided import DividedScreen
 
 
-class NewRun(AppScreen):
+class NewRun(DividedScreen):
     """A screen with a draft; who inherits shows it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -41,6 +41,21 @@ class NewRun(AppScreen):
     def say_ready(self) -> None:
         """Say whether a run could begin."""
 
+    @work
+    async def begin(self, draft: Draft, question: str = "") -> None:
+        """Put `draft` in the place of this one, after `question` if there is one, or another where work would be lost.
+
+        Every way to a new draft leads through here.
+        """
+        lost = self.draft.would_be_lost
+        if lost or question:
+            detail = "w writes it as a recipe first." if lost else ""
+            answers = (Answer("no", "Keep it"), Answer("yes", "Replace it", danger=True))
+            asked = Confirm("Replace the unsaved draft?" if lost else question, detail, answers)
+            if await self.app.push_screen_wait(asked) != "yes":
+                return
+        self.change(draft, at_once=True)
+
     def action_copy(self) -> None:
         """The command to the clipboard."""
         self.app.copy(self.draft.command())
@@ -52,8 +67,10 @@ class NewRun(AppScreen):
 
     @work
     async def action_edit(self) -> None:
-        """Write the recipe where it is not yet, then lend the terminal to the editor."""
-        path = await self._write() if self.draft.unsaved else self.draft.file
+        """Write the recipe where it is not yet or may not be changed, then lend the terminal to the editor."""
+        draft = self.draft
+        is_there = not draft.unsaved and file_for(draft, Path.cwd()) == draft.file
+        path = draft.file if is_there else await self._write()
         if path is not None:
             problem = edit(self.app, path)
             if problem:

@@ -17,9 +17,10 @@ from textual.widgets import Input, Static
 from localtune_tui.modals.confirm import Answer, Confirm
 from localtune_tui.run_list import RunList, breathe
 from localtune_tui.run_rows import SORTS, stem
-from localtune_tui.screens.base import AppScreen
+from localtune_tui.screens.divided import DividedScreen
 from localtune_tui.text import plain
 from localtune_tui.widgets.run_table import RunTable
+from localtune_tui.widgets.split import Split
 
 NO_RUNS = (
     "There are no runs yet.\n\n2 makes the first one from your own file.\n"
@@ -31,7 +32,7 @@ LOOK_SECONDS = 2.0
 """Between two looks at what has changed."""
 
 
-class RunsScreen(AppScreen):
+class RunsScreen(DividedScreen):
     """The list, the filter above it, the comparison below."""
 
     mode = "runs"
@@ -43,8 +44,8 @@ class RunsScreen(AppScreen):
     RunsScreen #count { width: auto; }
     RunsScreen #empty { display: none; height: 1fr; width: 100%; content-align: center middle; text-align: center; }
     RunsScreen.-empty #empty { display: block; }
-    RunsScreen.-empty RunTable, RunsScreen.-empty #top { display: none; }
-    RunsScreen ComparePane { height: 55%; }
+    RunsScreen.-empty #both, RunsScreen.-empty #top { display: none; }
+    RunsScreen #both { height: 1fr; grid-rows: 1fr 55%; }
     RunsScreen #below { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -74,7 +75,8 @@ class RunsScreen(AppScreen):
             yield Input(id="filter", placeholder="state:done model:qwen words", compact=True)
             yield Static(id="count")
         yield Static(Content(NO_RUNS), id="empty")
-        yield RunTable(ascii=self.app.ascii, id="table")
+        with Split("runs", least=(5, 8), down=True, id="both"):
+            yield RunTable(ascii=self.app.ascii, id="table")
         yield Static(id="below")
 
     @property
@@ -106,6 +108,7 @@ class RunsScreen(AppScreen):
 
     def on_screen_resume(self) -> None:
         """Something may have changed meanwhile."""
+        self.list.sizes.clear()
         self._look()
 
     def _look(self) -> None:
@@ -129,6 +132,8 @@ class RunsScreen(AppScreen):
                     self.app.call_from_thread(self._paint)
                     painted = time.monotonic()
                 breathe()
+            if self.list.measure():
+                self.app.call_from_thread(self._paint)
         finally:
             self._busy = False
 
@@ -140,10 +145,7 @@ class RunsScreen(AppScreen):
         self.set_class(not self.list.runs, "-empty")
         names = self.list.chosen(self.wanted, self.order)
         self.table.show(names, self.list.rows)
-        total, read = len(self.list.runs), len(self.list.rows)
-        parts = [f"{len(names):,} of {total:,}", f"by {self.order}"]
-        parts += [f"reading {read:,}"] if read < total and self.wants_all else []
-        self.query_one("#count", Static).update(Content(" · ".join(parts)))
+        self.query_one("#count", Static).update(Content(self.list.said(len(names), self.order, read=self.wants_all)))
         self._paint_below()
         self.refresh_bindings()
 
@@ -251,7 +253,7 @@ class RunsScreen(AppScreen):
         from localtune_tui.widgets.compare_pane import ComparePane
 
         pane = ComparePane(ascii=self.app.ascii)
-        await self.mount(pane, before="#below")
+        await self.query_one("#both").mount(pane)
         pane.compare([name for name in self.table.names if name in self.table.marked])
 
     def action_axis(self) -> None:

@@ -1,4 +1,5 @@
-"""What may be asked of a run that is watched: to stop, to save, to go on; each greyed with its reason where it cannot.
+"""What may be asked of a run that is watched: to stop, to save, to go on; each left out where it cannot be, greyed
+where another app steers.
 
 Requests are files in the run's `control/`; to go on is the command line's work.
 """
@@ -12,7 +13,7 @@ from localtune.runs.folder import Request
 from localtune_tui.asking import Asked, AskError
 from localtune_tui.modals.confirm import Answer, Confirm
 from localtune_tui.run_view import RunView
-from localtune_tui.screens.base import AppScreen
+from localtune_tui.screens.divided import DividedScreen
 from localtune_tui.watching import Watched
 
 RESUMABLE = ("stopped", "failed", "crashed", "created")
@@ -31,7 +32,7 @@ PAUSE_DETAIL = (
 )
 
 
-class SteeringScreen(AppScreen):
+class SteeringScreen(DividedScreen):
     """A screen that is about one run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,23 +52,14 @@ class SteeringScreen(AppScreen):
         return self.watched.follower.view if self.watched else RunView("")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Grey what cannot be asked of this run, or by this app."""
-        if action in ("stop", "pause", "save", "resume") and self.why_not(f"live.{action}"):
+        """Leave out what cannot be asked of this run, grey what another app has to ask."""
+        if action in ("stop", "pause", "save") and not self.view.alive:
+            return False
+        if action == "resume" and (self.watched is None or self.view.state not in RESUMABLE):
+            return False
+        if action in ("stop", "pause", "save", "resume") and not self.app.in_control:
             return None
         return super().check_action(action, parameters)
-
-    def why_not(self, action_id: str) -> str:
-        """The reason, as a sentence."""
-        action = action_id.removeprefix("live.")
-        if self.watched is None:
-            return "no run is open"
-        if action in ("stop", "pause", "save", "resume") and not self.app.in_control:
-            return self.app.control.reason
-        if action in ("stop", "pause", "save") and not self.view.alive:
-            return f"this run is {self.view.state}: there is nothing to {action}"
-        if action == "resume" and self.view.state not in RESUMABLE:
-            return f"this run is {self.view.state}: there is nothing to resume"
-        return ""
 
     @work
     async def action_stop(self) -> None:

@@ -19,6 +19,8 @@ from localtune_tui.modals.confirm import Answer, Confirm
 from localtune_tui.screens.base import AppScreen
 from localtune_tui.text import plain, shown
 
+NO_MODELS = "Nothing was downloaded yet."
+
 
 class Doctor(VerticalScroll, can_focus=True):
     """The findings."""
@@ -142,6 +144,8 @@ class SystemScreen(AppScreen):
             used = time.strftime("%Y-%m-%d", time.localtime(model.used)) if model.used > 0 else ""
             cells = (shown(model.name, 60), readable(model.size), used)
             table.add_row(*map(Text, cells), key=str(number))
+        if not models:
+            table.add_row(Text(NO_MODELS), Text(), Text())
         total = readable(sum(model.size for model in models))
         table.border_subtitle = plain(reason or f"{len(models)} models, {total}", 120)
         self.refresh_bindings()

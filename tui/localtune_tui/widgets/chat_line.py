@@ -20,6 +20,8 @@ class ChatLine(Input):
     DEFAULT_CSS = "ChatLine { height: 1; border: none; padding: 0; background: transparent; width: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "submit", "Send", id="chat.send", tooltip="Ask base and tuned model, or the one there is."),
+        Binding("escape", "screen.panes", "Panes", id="chat.panes",
+                tooltip="Leave the line for the panes: there, letters and figures are keys."),
         Binding("tab", "screen.compare", "Compare", id="chat.compare", tooltip="Base beside tuned, or tuned alone."),
         Binding("plus", "screen.rate(True)", "Good", id="chat.good",
                 tooltip="Keep the last answer as a good one: a row to test or train with."),

@@ -11,6 +11,7 @@ from textual.widgets import Static
 from localtune_tui.draft import Draft
 from localtune_tui.planned import Said, plan_said
 from localtune_tui.planning import FirstRows, Outcome
+from localtune_tui.refused import few_lines
 from localtune_tui.text import shown
 from localtune_tui.widgets.painted import ASCII_MARK, MARK, on_a_line
 
@@ -44,7 +45,7 @@ class PlanPane(Static):
         said: list[Said] = []
         if outcome.plan is not None and outcome.loaded is not None:
             said += plan_said(outcome.plan, outcome.loaded.recipe, ascii_only=ascii_only)
-        said += [Said(line, "" if outcome.absent else "bad") for line in outcome.problem.splitlines()]
+        said += [Said(line, "" if outcome.absent else "bad") for line in few_lines(outcome.problem)]
         self.update(lines(said or [Said(f"{missing or 'nothing is planned yet'}: the plan follows", "quiet")], 600))
 
 
@@ -105,7 +106,7 @@ def readiness(draft: Draft, outcome: Outcome | None) -> tuple[Said, str]:
         return Said("✓ ready: ^r starts the run", "good"), ""
     if outcome.absent:
         return Said("○ the model is not on this machine: ^r asks, downloads it and starts", "caution"), ""
-    told = [line.strip() for line in outcome.problem.splitlines() if line.strip()] or ["no plan"]
+    told = [line.strip() for line in few_lines(outcome.problem) if line.strip()] or ["no plan"]
     first = _CODE.sub("", told[0])
     if draft.file is not None:
         first = first.replace(f"{draft.file.parent}{os.sep}", "")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from rich.text import Text
+from textual.message import Message
 from textual.widgets import DataTable
 
 from localtune_tui.inspecting import Row
@@ -15,7 +16,10 @@ COLUMNS: Mapping[str, int | None] = {"row": 6, "turns": 5, "tokens": 7, "issue":
 
 
 class RowsTable(DataTable[Text]):
-    """Rows as `localtune data list --json` tells them, with what `check` found beside."""
+    """Rows as `localtune data list --json --text` tells them, with what `check` found beside."""
+
+    class Filled(Message):
+        """Some more rows stand here, or fewer than before."""
 
     DEFAULT_CSS = "RowsTable { height: 1fr; background: transparent; scrollbar-size: 1 1; }"
 
@@ -31,6 +35,12 @@ class RowsTable(DataTable[Text]):
         """Name the columns."""
         for name, width in COLUMNS.items():
             self.add_column(name, key=name, width=width)
+
+    @property
+    def counted(self) -> str:
+        """How many rows there are, and how many of them are shown where that is fewer: "12 of 200"."""
+        known = f"{len(self.rows_known):,}"
+        return f"{self.row_count:,} of {known}" if self._words else known
 
     @property
     def current(self) -> Row | None:
@@ -58,7 +68,7 @@ class RowsTable(DataTable[Text]):
 
     def narrow(self, words: str) -> None:
         """Show rows with all of these words; "issue" stands for any."""
-        self._words = words.lower().split()
+        self._words = words.casefold().split()
         self._refill()
 
     def next_issue(self) -> bool:
@@ -81,6 +91,7 @@ class RowsTable(DataTable[Text]):
         end = min(len(self.rows_known), self._filled + count)
         self._put(range(self._filled, end))
         self._filled = end
+        self.post_message(self.Filled())
         if end < len(self.rows_known):
             self.call_later(self._fill, turn)
 
@@ -88,8 +99,8 @@ class RowsTable(DataTable[Text]):
         for number in numbers:
             row = self.rows_known[number]
             issue = row["issue"] or self._notes.get(row["place"], "")
-            about = f"{row['row']} {issue} {'issue' if issue else ''}".lower()
-            if all(word in about for word in self._words):
+            about = f"{row['row']} {issue} {'issue' if issue else ''}".casefold()
+            if all(word in about or word in row["text"] for word in self._words):
                 tokens = "" if row["tokens"] is None else f"{row['tokens']:,}"
                 self.add_row(
                     Text(shown(row["row"], 40)),

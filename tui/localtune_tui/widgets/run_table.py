@@ -16,7 +16,8 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from localtune_tui.amounts import ago, duration, sign
+from localtune.words import duration
+from localtune_tui.amounts import ago, sign
 from localtune_tui.run_rows import RunRow, stem
 from localtune_tui.text import shown
 

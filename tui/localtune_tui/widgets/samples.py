@@ -27,4 +27,4 @@ class SamplesPane(Static, can_focus=True):
             else Content(shown(text, 200))
             for who, text in lines
         ]
-        self.update(Content("\n").join(rows))
+        self.update(Content("\n").join(rows), layout=False)  # its height is fixed

@@ -63,14 +63,14 @@ class WhatPane(Vertical):
             field.put(shown[field.key])
         preset = PRESETS.get(draft.preset)
         said = f"{preset.sentence}: {preset.shown}" if preset else "as the recipe says"
-        self.query_one("#preset-fact", Static).update(plain(said))
+        self.query_one("#preset-fact", Static).update(plain(said), layout=False)
         self.query_one("#field-preset", Field).sentence = said
 
     def tell(self, plan: Mapping[str, Any] | None, tick: str) -> None:
         """What the plan knows of data and model; None where there is no plan."""
         known = plan if plan is not None and "report" in plan else None
-        self.query_one("#data-fact", Static).update(plain(data_said(known) if known else ""))
-        self.query_one("#model-fact", Static).update(plain(model_said(known) if known else ""))
+        self.query_one("#data-fact", Static).update(plain(data_said(known) if known else ""), layout=False)
+        self.query_one("#model-fact", Static).update(plain(model_said(known) if known else ""), layout=False)
         for name in ("data", "model"):
             self.query_one(f"#field-{name}", Field).note = tick if known else ""
 

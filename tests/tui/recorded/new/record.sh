@@ -10,6 +10,6 @@ localtune plan recipes/quickstart/recipe.yaml --no-download --json --set train.m
   >$here/plan-too-big.json 2>$here/plan-too-big.txt
 localtune data show recipes/quickstart/recipe.yaml -n 3 --json >$here/show.json
 localtune data show $here/dirty.jsonl -m $model -n 2 --ids --json >$here/dirty-show.json 2>/dev/null
-localtune data list $here/dirty.jsonl -m $model --set data.max_tokens=100 --json >$here/dirty-list.jsonl
+localtune data list $here/dirty.jsonl -m $model --set data.max_tokens=100 --json --text >$here/dirty-list.jsonl
 localtune data check $here/dirty.jsonl -m $model --set data.max_tokens=100 --json >$here/dirty-check.json
 exit 0

@@ -107,12 +107,11 @@ async def test_arrows_move_what_is_read_from_the_beginning() -> None:
     app = LocaltuneApp(recorded_run().folder)
     async with app.run_test(size=(100, 30)) as pilot:
         await says(pilot, "step 60/60")
-        await until(pilot, lambda: app.focused is not None)
         events, log = app.screen.query_one("#events", LinesView), app.screen.query_one("#log", LinesView)
-        await pilot.press("down", "j")
-        await until(pilot, lambda: events.scroll_offset.y == 2)
-        await pilot.press("G", "g")
-        await until(pilot, lambda: events.scroll_offset.y == 0)
+        await until(pilot, lambda: app.focused is events and events.allow_vertical_scroll)
+        for key, place in (("down", 1), ("j", 2), ("g", 0)):
+            await pilot.press(key)
+            await until(pilot, lambda place=place: events.scroll_offset.y == place)  # type: ignore[misc]
         await pilot.press("t")
         await until(pilot, lambda: app.focused is log)
 

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from localtune.batch import Floats
 from localtune.export import kquants
 from localtune.export.kernel import EXACT_CODES, kernel
+from localtune.proof.stored import LIMITS, SMALLEST
 
 K_TYPES = (GGMLQuantizationType.Q4_K, GGMLQuantizationType.Q5_K, GGMLQuantizationType.Q6_K)
 LEVELS = {GGMLQuantizationType.Q4_K: 15, GGMLQuantizationType.Q5_K: 31, GGMLQuantizationType.Q6_K: 63}
@@ -67,6 +68,7 @@ def test_zeros_stay_zeros(kind: GGMLQuantizationType) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.sampled_from(K_TYPES), st.floats(-2, 4), st.integers(0, 2**32 - 1))
+@example(GGMLQuantizationType.Q6_K, 0.0, 32177)
 def test_no_weight_moves_further_than_two_steps_of_its_block(
     kind: GGMLQuantizationType, size: float, seed: int
 ) -> None:
@@ -76,7 +78,8 @@ def test_no_weight_moves_further_than_two_steps_of_its_block(
     rows[0] = draw.choice([0.0, rows[0, 0]], 256)
     moved = np.abs(quants.dequantize(kquants.quantise(rows, kind), kind) - rows).max(axis=1)
     wide = np.maximum(rows.max(axis=1), 0) - np.minimum(rows.min(axis=1), 0)
-    assert (moved <= wide * 2 / LEVELS[kind] + 1e-7).all()
+    lost = LIMITS[kind.name][1] * SMALLEST  # scales of small weights are subnormal numbers of F16
+    assert (moved <= wide * 2 / LEVELS[kind] + lost).all()
 
 
 @pytest.mark.parametrize("kind", K_TYPES)

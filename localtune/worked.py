@@ -57,14 +57,15 @@ def seconds_worked(events: Path | BinaryIO) -> float:
         if not line.endswith(b"}\n"):
             continue
         if not before or _BEGIN in line:
-            worked.take(_value(before))
-            worked.take(_value(line))
+            worked.take(value_of(before))
+            worked.take(value_of(line))
         before = line
-    worked.take(_value(before))
+    worked.take(value_of(before))
     return worked.seconds
 
 
-def _value(line: bytes) -> Mapping[str, Any]:
+def value_of(line: bytes) -> dict[str, Any]:
+    """The object that a line of JSON is; empty for anything else."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

@@ -2,7 +2,6 @@
 look for evaluations; some milliseconds each, in a thread.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any, BinaryIO
 
 from localtune.errors import LocaltuneError
 from localtune.runs.folder import ALIVE, Run
-from localtune.worked import seconds_worked
+from localtune.worked import seconds_worked, value_of
 from localtune_tui.facts import created, short_model, source_of
 from localtune_tui.run_view import State
 
@@ -159,7 +158,7 @@ def _said(run: Run) -> dict[str, Any]:
 
 def _from_file(file: BinaryIO, size: int) -> dict[str, Any]:
     file.seek(max(0, size - END))
-    end = [value for line in file.read(END).splitlines()[1 if size > END else 0 :] if (value := _value(line))]
+    end = [value for line in file.read(END).splitlines()[1 if size > END else 0 :] if (value := value_of(line))]
     updates = [value for value in end if value.get("type") == "step"]
     trend = list(_trend(file, size))
     trend += [loss for value in updates[-1:] if (loss := _number(value, "loss")) is not None]
@@ -187,7 +186,7 @@ def _trend(file: BinaryIO, size: int) -> Iterator[float]:
     for at in range(PLACES - 1):
         line = _update_at(file, size * at // PLACES)
         if line and line != last:
-            last, loss = line, _number(_value(line), "loss")
+            last, loss = line, _number(value_of(line), "loss")
             if loss is not None:
                 yield loss
 
@@ -213,19 +212,11 @@ def _evaluations(file: BinaryIO) -> Iterator[float]:
         at = -1
         while (at := block.find(_EVALUATION, at + 1, end)) >= 0:
             line = block[block.rfind(b"\n", 0, at) + 1 : block.find(b"\n", at)]
-            value = _value(line)
+            value = value_of(line)
             loss = _number(value, "loss")
             if value.get("split") == "valid" and loss is not None:
                 yield loss
         rest = block[end:] if len(block) - end < _CHUNK else b""
-
-
-def _value(line: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _number(value: Mapping[str, Any], key: str) -> float | None:

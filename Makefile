@@ -1,13 +1,14 @@
 # make quickstart   a model of your own in minutes: sets up .venv, trains, evaluates
 # make test         the same set-up, then every check and test
 # make check        lint, types and layers only
+# make faults       the promises under faults, in full: hundreds of kills, cuts and hostile inputs, and what was reached
 # make golden       rewrite what is generated: the settings table of the README
 
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST_ARGS ?=
 
-.PHONY: quickstart test check golden clean
+.PHONY: quickstart test check faults golden clean
 
 quickstart: .venv/ready
 	$(BIN)/localtune run recipes/quickstart/recipe.yaml
@@ -20,6 +21,9 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+faults: .venv/dev
+	FAULTS=full OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not cuda and not network" --timeout 7200 $(PYTEST_ARGS)
 
 golden: .venv/dev
 	$(BIN)/python tests/hygiene/readme.py

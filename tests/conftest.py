@@ -2,12 +2,13 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests import goals
 from tests.command import MODEL, Command, end_runs
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -27,3 +28,34 @@ def localtune(tmp_path: Path) -> Iterator[Command]:
     runs.mkdir()
     yield Command(runs)
     end_runs(runs)
+
+
+@pytest.fixture
+def goal(record_property: Callable[[str, object], None]) -> goals.Reached:
+    """Says what a test has reached of a promise in `tests.goals`."""
+
+    def reached(key: str, figure: str) -> None:
+        assert key in goals.GOALS
+        record_property("goal", [key, figure])
+
+    return reached
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the full form only what records a figure runs, and everything in tests/faults."""
+    if not goals.FULL:
+        return
+    wanted = [item for item in items if "faults" in item.path.parts or "goal" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    items[:] = wanted
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of promises, in the full form."""
+    if not goals.FULL:
+        return
+    reports = [report for state in ("passed", "failed") for report in terminalreporter.stats.get(state, ())]
+    found = [value for report in reports for name, value in report.user_properties if name == "goal"]
+    terminalreporter.section("promises, targets and figures")
+    for line in goals.table((key, figure) for key, figure in found):
+        terminalreporter.line(line)

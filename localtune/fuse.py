@@ -12,7 +12,6 @@ model.
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -29,6 +28,7 @@ import numpy.typing as npt
 from localtune.adapter import Update
 from localtune.batch import Floats
 from localtune.change import Change
+from localtune.durable import copy, require_room, write_bytes
 from localtune.errors import InputError, Problem
 from localtune.fitting import read_adapter
 from localtune.model import ModelFiles
@@ -80,13 +80,15 @@ def fuse(model: ModelFiles, adapter: Path, folder: Path, dtype: Dtype | None = N
     Tensors keep the base's type, quantised ones get the type they had before; `dtype` writes all that are F32, F16 or
     BF16 in that one. Raises `InputError` when the two do not belong together (adapter.base), the adapter is damaged
     (adapter.unreadable, .not-finite) or of another kind (adapter.unsupported), a weight does not fit its type
-    (weights.overflow), or the base is quantised in a way not known here (fuse.quantized).
+    (weights.overflow), or the base is quantised in a way not known here (fuse.quantized); `NoRoom` for a smaller disk.
     """
     began = time.monotonic()
     base = plain_weights(model)
     lora, updates, weights = read_adapter(model, base.tensors, adapter)
     tensors = [_of_type(tensor, dtype) for tensor in base.tensors]
     fusion = _Fusion(base, weights, lora.scale, updates)
+    beside = sum(path.stat().st_size for path in _companions(model.folder))
+    require_room(folder, sum(tensor.size for tensor in tensors) + beside)
     for shard, group in groupby(tensors, lambda tensor: tensor.shard):
         write_shard(folder / shard, list(group), fusion.content)
     copy_companions(model.folder, folder)
@@ -124,11 +126,16 @@ _BLAS_ALONE = 1 << 18
 
 def copy_companions(source: Path, target: Path) -> None:
     """Copy every file that makes weights a model: configuration, tokenizer, chat template, licence; no index."""
-    for path in sorted((*source.glob("*"), *source.glob("additional_chat_templates/*"))):
+    for path in _companions(source):
         name = path.relative_to(source)
-        if any(fnmatchcase(name.as_posix().lower(), pattern) for pattern in COMPANIONS) and path.is_file():
-            (target / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(path, target / name)
+        (target / name).parent.mkdir(exist_ok=True)
+        copy(path, target / name)
+
+
+def _companions(source: Path) -> list[Path]:
+    found = sorted((*source.glob("*"), *source.glob("additional_chat_templates/*")))
+    names = {path: path.relative_to(source).as_posix().lower() for path in found if path.is_file()}
+    return [path for path, name in names.items() if any(fnmatchcase(name, pattern) for pattern in COMPANIONS)]
 
 
 _STORED: dict[Dtype, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -147,7 +154,7 @@ def describe(model: ModelFiles, tensors: Sequence[TensorInfo], folder: Path, dty
         _rewrite(folder / CONFIG, partial(_plain, dtype=dtype))
     if not (model.folder / INDEX).is_file():
         return
-    shutil.copyfile(model.folder / INDEX, folder / INDEX)
+    copy(model.folder / INDEX, folder / INDEX)
     if dtype is None and not model.config.quantized:
         return
 
@@ -172,7 +179,7 @@ def _plain(config: dict[str, Any], dtype: Dtype | None) -> None:
 def _rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = read_object(path, INDEX_LIMIT)
     change(content)
-    path.write_bytes(f"{json.dumps(content, indent=2)}\n".encode())
+    write_bytes(path, f"{json.dumps(content, indent=2)}\n".encode())
 
 
 AT_ONCE = 1 << 16

@@ -23,7 +23,7 @@ from localtune.model import ModelFiles
 from localtune.model.json_object import read_object
 from localtune.model.tensors import TensorInfo
 from localtune.model.weights import DTYPES, Piece, Weights, write_shard
-from localtune.runs.files import folder_size, is_complete, new_folder
+from localtune.runs.files import folder_size, is_complete, new_folder, write_bytes
 from localtune.typed import typed
 
 FOLDER = "mlx-lm-adapter"
@@ -47,7 +47,7 @@ def copy_for_mlx_lm(adapter: Path, model: ModelFiles, folder: Path) -> Generator
         names = _names(updates)
         tensors = [_stored(name, weights[source]) for name, source in names.items()]
         write_shard(temporary / WEIGHTS, tensors, lambda tensor: _transposed(weights, names[tensor.name]))
-        (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
+        write_bytes(temporary / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
     yield Product(FOLDER, str(folder), folder_size(folder), time.monotonic() - began)
     yield from _rope_warning(model)
     return folder

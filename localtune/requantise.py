@@ -25,6 +25,7 @@ import numpy.typing as npt
 from localtune import fuse
 from localtune.adapter import Update
 from localtune.change import Change
+from localtune.durable import require_room, write_bytes
 from localtune.errors import InputError, Problem
 from localtune.fitting import read_adapter
 from localtune.fuse import AdaptedWeight, copy_companions, refuse_unless_finite, row_blocks
@@ -64,11 +65,12 @@ def requantise(model: ModelFiles, adapter: Path, folder: Path, storage: str, com
     lora, updates, weights = read_adapter(model, base.tensors, adapter)
     grid = grid_of(model, base.tensors, storage, compute)
     work = _Work(base, Weights(model), weights, lora.scale, updates, grid, on_grid=storage == "checkpoint")
-    written = []
-    for shard, group in groupby(base.tensors, lambda tensor: tensor.shard):
-        parts = [part for tensor in group for part in work.parts(tensor)]
+    shards = {shard: [part for tensor in group for part in work.parts(tensor)]
+              for shard, group in groupby(base.tensors, lambda tensor: tensor.shard)}  # fmt: skip
+    written = [part for parts in shards.values() for part in parts]
+    require_room(folder, sum(part.size for part in written))
+    for shard, parts in shards.items():
         write_shard(folder / shard, parts, work.content)
-        written += parts
     correlations = {module: change.correlation for module, change in work.changes.items()}
     _refuse_lost(model, correlations)
     copy_companions(model.folder, folder)
@@ -160,9 +162,9 @@ def _describe(model: ModelFiles, written: Sequence[TensorInfo], grid: Grid, fold
     """Let configuration and index say how the tensors are stored."""
     config = read_object(folder / CONFIG)
     grid.state(config)
-    (folder / CONFIG).write_bytes(f"{json.dumps(config, indent=2)}\n".encode())
+    write_bytes(folder / CONFIG, f"{json.dumps(config, indent=2)}\n".encode())
     if (model.folder / INDEX).is_file():
         index: dict[str, Any] = read_object(model.folder / INDEX, INDEX_LIMIT)
         index["metadata"] = {"total_size": sum(tensor.size for tensor in written)}
         index["weight_map"] = {tensor.name: tensor.shard for tensor in written}
-        (folder / INDEX).write_bytes(f"{json.dumps(index, indent=2)}\n".encode())
+        write_bytes(folder / INDEX, f"{json.dumps(index, indent=2)}\n".encode())

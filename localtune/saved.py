@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from localtune.adapter import WEIGHTS_FILE, Lora, Nothing, Trainable, read_peft_config
+from localtune.durable import write_bytes
 from localtune.errors import InputError, Problem
 
 MODEL_FILE = "model.safetensors"
@@ -62,9 +63,8 @@ def unrestorable(path: Path, error: object) -> InputError:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` readable by people and by all users (mode 0644)."""
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8", newline="\n")
-    path.chmod(0o644)
+    """Write `content` readable by people."""
+    write_bytes(path, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode(), durable=False)
 
 
 def adapter_of(trainable: Trainable, start: Path | None) -> Lora | None:

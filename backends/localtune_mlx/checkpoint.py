@@ -1,4 +1,4 @@
-"""What trains, on disk and back: safetensors and JSON, in the files of `localtune.saved`. Readable by all (mode 0644).
+"""What trains, on disk and back: safetensors and JSON, in the files of `localtune.saved`. Modes are usual ones.
 
 What `restore` reads back is bit for bit what was in memory.
 """
@@ -94,7 +94,6 @@ def _write(path: Path, arrays: Arrays) -> None:
         for name, array in sorted(arrays.items())
     ]
     write_shard(path, tensors, lambda tensor: iter([_words(arrays[tensor.name])]))
-    path.chmod(0o644)
 
 
 def _words(array: mx.array) -> memoryview:

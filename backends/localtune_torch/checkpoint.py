@@ -1,6 +1,6 @@
 """What trains, on disk and back: safetensors and JSON, never a pickle, in the files of `localtune.saved`.
 
-Files are readable by all (mode 0644). What `restore` reads back is bit for bit what was in memory.
+Modes are those of any new file. What `restore` reads back is bit for bit what was in memory.
 """
 
 import json
@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from localtune.adapter import CONFIG_FILE, WEIGHTS_FILE, Lora, peft_config
-from localtune.model import ModelFiles
+from localtune.model import ModelFiles, TensorInfo
+from localtune.model.weights import write_shard
 from localtune.saved import (
     FORMAT,
     MODEL_FILE,
@@ -28,6 +31,7 @@ from localtune.saved import (
 from localtune_torch import optimizer as optimizers
 
 SAFETENSORS_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+_HEADERS = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
 
 Named = Mapping[str, torch.nn.Parameter]
 
@@ -103,9 +107,18 @@ def _untied(transformer: Any) -> dict[str, torch.Tensor]:
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    plain = {name: tensor.detach().to("cpu").contiguous() for name, tensor in sorted(tensors.items())}
-    save_file(plain, path, metadata={"format": "pt"})
-    path.chmod(0o644)
+    infos = [
+        TensorInfo(name, tuple(tensor.shape), _HEADERS[tensor.dtype], tensor.nbytes, path.name)
+        for name, tensor in sorted(tensors.items())
+    ]
+    write_shard(path, infos, lambda info: iter([_bytes(tensors[info.name])]))
+
+
+def _bytes(tensor: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """Every byte of one tensor; numpy has no bfloat16."""
+    plain = tensor.detach().to("cpu").contiguous().reshape(-1)
+    found: npt.NDArray[np.uint8] = plain.view(torch.uint8).numpy()
+    return found
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:

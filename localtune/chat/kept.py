@@ -9,6 +9,7 @@ from typing import Any
 
 from localtune.data.conversations import Message
 from localtune.data.jsonl import line_of
+from localtune.durable import append, settle
 from localtune.errors import InputError, Problem
 
 MOST = 100
@@ -24,15 +25,12 @@ def keep(row: dict[str, Any], path: Path) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as file:
-            if not _holds_rows(path):
-                what = "holds no rows of JSON, and is left as it is"
-                raise InputError(Problem("chat.save", what, str(path), fix="name another file, such as chat.jsonl"))
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            gap = b"\n" if size and file.read(1) != b"\n" else b""
-            file.write(gap + line_of(row))
-            os.fsync(file.fileno())
+        append(path, b"")  # so that it is there, and may be written
+        if not _holds_rows(path):
+            what = "holds no rows of JSON, and is left as it is"
+            raise InputError(Problem("chat.save", what, str(path), fix="name another file, such as chat.jsonl"))
+        append(path, _gap(path) + line_of(row))
+        settle(path)
     except (OSError, ValueError) as error:  # a ValueError is a name with a zero byte
         why = getattr(error, "strerror", None) or error
         fix = "name a file in a folder that you may write to"
@@ -88,6 +86,14 @@ class Kept:
         keep(row_of(found.heard, found.text, template=template), path)
         found.rated = kind
         return path
+
+
+def _gap(path: Path) -> bytes:
+    """What ends the last line of a file where that has no end."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return b"\n" if size and file.read(1) != b"\n" else b""
 
 
 def _holds_rows(path: Path) -> bool:

@@ -18,12 +18,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from localtune.durable import TEMPORARY, copy, settle, sha256, write_bytes
+
 FORMAT = 1
 MANIFEST = "manifest.json"
 LIMIT = 20 * 10**9
 """Bytes of all entries together."""
 UNUSED_DAYS = 30
-_PARTIAL = ".partial"
 _HOUR, _DAY = 3600, 86400
 
 
@@ -60,7 +61,7 @@ def keep(
 
     Why it cannot be is told to `say`. What `write` raises is raised, `OSError` excepted.
     """
-    temporary = root() / f"{name}.{uuid.uuid4().hex[:12]}{_PARTIAL}"
+    temporary = root() / f"{name}.{uuid.uuid4().hex[:12]}{TEMPORARY}"
     try:
         temporary.mkdir(parents=True)
         write(temporary)
@@ -90,7 +91,7 @@ def hand_over(entry: Path, folder: Path) -> None:
                 raise OSError
             os.link(path, target)
         except OSError:
-            shutil.copyfile(path, target)
+            copy(path, target, durable=False)
 
 
 def _files(entry: Path) -> dict[str, Any]:
@@ -113,20 +114,15 @@ def _agrees(path: Path, said: Mapping[str, Any], verify: bool) -> bool:
     found = path.stat()
     if (found.st_size, found.st_mtime_ns) != (said["size"], said["changed"]):
         return False
-    return not verify or _sha256(path) == said["sha256"]
+    return not verify or sha256(path) == said["sha256"]
 
 
 def _write_manifest(folder: Path) -> None:
     files = {}
     for path in sorted(folder.iterdir()):
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-        found = path.stat()
-        files[path.name] = {"size": found.st_size, "changed": found.st_mtime_ns, "sha256": _sha256(path)}
-    with (folder / MANIFEST).open("w", encoding="utf-8", newline="\n") as out:
-        json.dump({"format": FORMAT, "files": files}, out, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
+        size = settle(path)
+        files[path.name] = {"size": size, "changed": path.stat().st_mtime_ns, "sha256": sha256(path)}
+    write_bytes(folder / MANIFEST, json.dumps({"format": FORMAT, "files": files}, indent=1).encode())
 
 
 def _put(temporary: Path, entry: Path) -> Path:
@@ -146,7 +142,7 @@ def _put(temporary: Path, entry: Path) -> Path:
 
 def remove(entry: Path) -> None:
     """Remove an entry: aside first, so that nobody meets half of it."""
-    aside = entry.with_name(f"{entry.name}.{uuid.uuid4().hex[:12]}{_PARTIAL}")
+    aside = entry.with_name(f"{entry.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
     try:
         os.rename(entry, aside)
     except OSError:  # another process was faster, or a system that lets no open file go
@@ -158,7 +154,7 @@ def _tidy(kept: Path, limit: int) -> None:
     """Remove what is no longer wanted; what cannot be removed stays."""
     now, entries = time.time(), []
     for path in _inside(kept.parent):
-        if path.name.endswith(_PARTIAL):
+        if path.name.endswith(TEMPORARY):
             if now - max(map(_changed, [path, *_inside(path)])) > _DAY:
                 shutil.rmtree(path, ignore_errors=True)
         elif path != kept and path.is_dir():
@@ -194,8 +190,3 @@ def _size(folder: Path) -> int:
         except OSError:  # removed in the meantime
             continue
     return total
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

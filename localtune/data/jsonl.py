@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from localtune.durable import new_path
 from localtune.errors import InputError, Problem
 
 Write = Callable[[dict[str, Any]], None]
@@ -37,16 +38,8 @@ def new_jsonl(path: Path, *, force: bool = False) -> Iterator[Write]:
     """
     refuse_existing(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            yield lambda value: _append(file, value)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with new_path(path) as temporary, temporary.open("wb") as file:
+        yield lambda value: _append(file, value)
 
 
 def _append(file: BinaryIO, value: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from localtune.batch import Ints, Segment
 from localtune.data import cache
 from localtune.data.report import FORMAT, Report, checked_format, from_json, unreadable
 from localtune.data.segments import Segments, write
+from localtune.durable import write_bytes
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ def save(prepared: Prepared, folder: Path) -> None:
 def save_rest(prepared: Prepared, folder: Path) -> None:
     """`save` without the segments, for a folder that has their files already."""
     lines = [json.dumps(_item_to_json(item), ensure_ascii=False) + "\n" for item in prepared.test]
-    (folder / "test.jsonl").write_text("".join(lines), "utf-8", newline="\n")
+    write_bytes(folder / "test.jsonl", "".join(lines).encode(), durable=False)
     samples = [{"text": sample.text, "prompt": sample.prompt.tolist()} for sample in prepared.samples]
     _write_json(folder / "samples.json", {"format": FORMAT, "samples": samples})
     _write_json(folder / "report.json", prepared.report.to_json())
@@ -141,4 +142,4 @@ def _item_from_json(value: dict[str, Any]) -> TestItem:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", "utf-8", newline="\n")
+    write_bytes(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode(), durable=False)

@@ -8,7 +8,6 @@ its name only once it is whole. Little-endian, as safetensors is.
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localtune.batch import Segment
+from localtune.durable import new_file, temporary_of
 
 Longs = npt.NDArray[np.int64]
 
@@ -150,28 +150,27 @@ class SegmentWriter:
             self._drop()
 
     def _part(self, name: str) -> Path:
-        return self._path.with_name(f"{self._path.name}.{name}.partial")
+        return temporary_of(self._path.with_name(f"{self._path.name}.{name}"))
 
     def _put(self, name: str, values: Any) -> None:
         self._parts[name].write(np.ascontiguousarray(values, _KINDS[name][1]).data)
 
     def _assemble(self) -> None:
         counts = {"offsets": self._count + 1, "sources": self._count, "tokens": self._total, "weights": self._total}
-        with self._part("whole").open("wb") as whole:
-            whole.write(_header(counts))
+        header, sizes = _header(counts), [np.dtype(code).itemsize * counts[name] for name, (_, code) in _KINDS.items()]
+        with new_file(self._path, len(header) + sum(sizes)) as whole:
+            whole.write(header)
             for name, part in self._parts.items():
                 part.seek(0)
                 shutil.copyfileobj(part, whole, _BLOCK)
                 part.close()
                 self._part(name).unlink()
-        os.replace(self._part("whole"), self._path)
 
     def _drop(self) -> None:
         for name, part in self._parts.items():
             with contextlib.suppress(OSError):  # the disk is full: what could not be flushed is not wanted
                 part.close()
             self._part(name).unlink(missing_ok=True)
-        self._part("whole").unlink(missing_ok=True)
 
 
 def write(segments: Iterable[Segment], path: Path) -> None:

@@ -18,6 +18,7 @@ from localtune.errors import InputError, Problem
 from localtune.export.read import read_gguf
 from localtune.fuse import COMPANIONS
 from localtune.model.json_object import read_object
+from localtune.model.links import refuse_links_out
 from localtune.model.tensors import INDEX, INDEX_LIMIT
 from localtune.modelcard import CARD, Kind
 from localtune.titles import cached
@@ -78,9 +79,10 @@ def chosen(
     """The files of `folder` that go to others as a `kind`, with `card` as their README.md, in the order of their names.
 
     Of GGUF files those in `only`, and a Modelfile where it is of one of them. `secrets` are texts that must be in none
-    of them. Raises `InputError` (push.incomplete, push.private).
+    of them. Raises `InputError` (push.incomplete, push.private, model.link).
     """
     files = {path.relative_to(folder).as_posix(): path for path in _files(folder, kind)}
+    refuse_links_out(folder, files.values())
     if only is not None:
         files = {name: path for name, path in files.items() if not _is_of_others(path, only)}
     found = {name: Sent(name, _without_path(path)) for name, path in files.items()}

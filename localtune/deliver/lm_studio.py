@@ -4,16 +4,14 @@ Its home is what ~/.lmstudio-home-pointer names, else ~/.lmstudio; its models li
 settings.json there, else in models. A file is linked where both lie on one disk, so that it takes no space twice.
 """
 
-import errno
 import os
-import shutil
 import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
+from localtune.durable import FULL, NoRoom, copy, require_room, sha256
 from localtune.errors import InputError, MachineError, Problem, ResourceError
 from localtune.model.json_object import read_object
-from localtune.runs.files import TEMPORARY, settle, sha256
 
 PUBLISHER = "localtune"
 _MOST = 120
@@ -92,18 +90,14 @@ def _link_or_copy(source: Path, target: Path) -> None:
         raise
     except OSError:  # another disk, or a file system without links
         pass
-    temporary = target.with_name(f"{target.name}.{os.getpid()}{TEMPORARY}")
-    try:
-        shutil.copyfile(source, temporary)
-        settle(temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    require_room(target.parent, source.stat().st_size)
+    copy(source, target)
 
 
 def _refused(target: Path, error: OSError) -> Exception:
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        what = "no space is left on LM Studio's disk"
+    if error.errno in FULL:
+        needed = f": {error.strerror}" if isinstance(error, NoRoom) else ""
+        what = f"no space is left on LM Studio's disk{needed}"
         return ResourceError(Problem("disk.full", what, str(target.parent), fix="free some space"))
     what = f"cannot be written: {error.strerror or error}"
     return MachineError(Problem("lm-studio.system", what, str(target), fix="check that you may write into its folder"))

@@ -21,11 +21,11 @@ from urllib.parse import urlsplit
 
 from localtune.data.tokenizer import Tokenizer
 from localtune.deliver.chat_format import ChatFormat
+from localtune.durable import temporary_of, write_bytes
 from localtune.errors import InputError, MachineError, Problem, RunFailed, safe
 from localtune.export.identity import Identity
 from localtune.export.read import read_gguf
 from localtune.model import ModelFiles
-from localtune.runs.files import TEMPORARY
 from localtune.typed import typed
 
 MODELFILE = "Modelfile"
@@ -206,9 +206,9 @@ def create(name: str, folder: Path, text: str, say: Callable[[str], None]) -> No
 @contextmanager
 def _beside(folder: Path, text: str) -> Iterator[str]:
     """The name of a Modelfile of this text in `folder`, where the paths in it are looked for; gone afterwards."""
-    path = folder / f"{MODELFILE}.{os.getpid()}{TEMPORARY}"
+    path = temporary_of(folder / MODELFILE)
     try:
-        path.write_text(text, encoding="utf-8")
+        write_bytes(path, text.encode())
         yield path.name
     finally:
         path.unlink(missing_ok=True)

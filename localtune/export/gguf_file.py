@@ -18,6 +18,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from localtune.batch import Floats
+from localtune.durable import FULL, NoRoom, require_room, reserve
 from localtune.errors import LocaltuneError, MachineError, Problem, ResourceError
 from localtune.export import Exportable, encodings
 from localtune.export.fingerprint import base_key
@@ -51,8 +52,9 @@ def write_ggufs(
 ) -> None:
     """Write a model once per encoding of `files` under their temporary names, all gone again when this fails.
 
+    The room for all of them is asked for, and where the system can is taken, before the first weight is written.
     `heed` is called between blocks and may raise to end the work. Raises `InputError` for weights that cannot be read
-    or written in an encoding, `ResourceError` where a file does not fit the disk, and `MachineError` for another
+    or written in an encoding, `ResourceError` where the files do not fit the disk, and `MachineError` for another
     refusal of the system.
     """
     try:
@@ -104,6 +106,12 @@ def _open(exportable: Exportable, files: Mapping[str, Path], identity: Identity)
             target = _Target(path, exportable.conversion.architecture, exportable.types[name].kinds)
             targets.append(target)
             target.begin(exportable.conversion, own)
+        for folder in {target.path.parent for target in targets}:
+            beside = [target for target in targets if target.path.parent == folder]
+            with _told(beside[0].path):
+                require_room(folder, sum(target.size for target in beside))
+        for target in targets:
+            target.reserve()
         yield targets
     finally:
         for target in targets:
@@ -120,8 +128,9 @@ class _Target:
     """One file while it is written; whatever the system refuses is told with its folder."""
 
     def __init__(self, path: Path, architecture: str, kinds: Mapping[str, GGMLQuantizationType]) -> None:
-        self.kinds = kinds
-        self._path = path
+        self.kinds, self.path = kinds, path
+        self.size = 0
+        """Bytes of the whole file, once it has begun."""
         self._writer = gguf.GGUFWriter(path, architecture)
         self._current = ""
 
@@ -133,14 +142,22 @@ class _Target:
             kind = self.kinds[placed.name]
             size = encodings.size_of(placed.shape, kind)
             self._writer.add_tensor_info(placed.name, placed.shape, np.dtype(np.float32), size, raw_dtype=kind)
-        with _told(self._path):
+        with _told(self.path, self.size):
             self._writer.write_header_to_file()
             self._writer.write_kv_data_to_file()
             self._writer.write_ti_data_to_file()
+        weights = (encodings.size_of(placed.shape, self.kinds[placed.name]) for placed in conversion.tensors)
+        self.size = sum(map(_aligned, (self._file.tell(), *weights)))
+
+    def reserve(self) -> None:
+        """Take the room on the disk."""
+        with _told(self.path, self.size):
+            self._writer.flush()
+            reserve(self._file, self.size)
 
     def write(self, placed: Placed, encoded: Encoded) -> None:
         """Write the next block."""
-        with _told(self._path):
+        with _told(self.path, self.size):
             if placed.name != self._current:
                 self._pad()
                 self._current = placed.name
@@ -148,10 +165,11 @@ class _Target:
 
     def finish(self) -> None:
         """Bring the whole file onto the disk."""
-        with _told(self._path):
+        with _told(self.path, self.size):
             self._pad()
             self._writer.flush()
             os.fsync(self._file.fileno())
+        assert self._file.tell() == self.size, self.path.name
 
     def close(self) -> None:
         """Let go of the file; what is still to be written then is of no use any more."""
@@ -164,7 +182,11 @@ class _Target:
         return self._writer.fout[0]
 
     def _pad(self) -> None:
-        self._file.write(bytes(-self._file.tell() % _ALIGNMENT))
+        self._file.write(bytes(_aligned(self._file.tell()) - self._file.tell()))
+
+
+def _aligned(size: int) -> int:
+    return size + -size % _ALIGNMENT
 
 
 def _write_tensors(exportable: Exportable, targets: list[_Target], heed: Callable[[], None]) -> None:
@@ -190,18 +212,20 @@ def _write_tensors(exportable: Exportable, targets: list[_Target], heed: Callabl
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What the system refuses inside, as an error that says where and what helps."""
+def _told(path: Path, size: int = 0) -> Iterator[None]:
+    """What the system refuses inside, as an error that says where and what helps; `size` bytes were to be written."""
     try:
         yield
     except OSError as error:
-        raise _refused(path, error) from None
+        full = error.errno in FULL and size and not isinstance(error, NoRoom)
+        raise _refused(path, NoRoom(path.parent, size) if full else error) from None
 
 
 def _refused(path: Path, error: OSError) -> LocaltuneError:
     """What the system says of the target, with what helps."""
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        what = "the disk is full, or your share of it is"
+    if error.errno in FULL:
+        needed = f": {error.strerror}" if isinstance(error, NoRoom) else ""
+        what = f"the disk is full, or your share of it is{needed}"
         return ResourceError(Problem("gguf.disk-full", what, str(path.parent), fix="free some space and export again"))
     if error.errno == errno.EFBIG:
         what = "the file system of this folder, or a limit of this session, does not allow files this large"

@@ -28,11 +28,11 @@ from localtune.batch import Floats
 from localtune.errors import InputError, Problem
 from localtune.merging.energy import Energy, energy, product_energy, refuse_nothing, refuse_overflow, together
 from localtune.merging.formulas import drop, elected_mean, trim, truncated, weighted_sum
-from localtune.merging.sources import Source, base_and_commit, read_source, shapes_of
+from localtune.merging.sources import Source, base_and_commit, read_source, refuse_too_large, shapes_of
 from localtune.model.tensors import TensorInfo
 from localtune.model.weights import Piece, write_shard
 from localtune.modelcard import CARD, model_card, stated_licence
-from localtune.runs.files import new_folder
+from localtune.runs.files import new_folder, write_bytes
 from localtune.typed import typed
 
 How = Literal["linear", "ties", "dare"]
@@ -65,7 +65,8 @@ def merge(
 
     `weights`: one per adapter; default: equal ones whose sum is 1, for TIES, which takes a mean, 1 each. `rank`
     default: the sum of the ranks for linear, else the largest. Raises `InputError` (merge.few, .weights, .density,
-    .rank, .exists, .base, .shape, .dora, .not-finite, .nothing, and the codes of reading an adapter).
+    .rank, .exists, .base, .shape, .dora, .not-finite, .nothing, and the codes of reading an adapter), `ResourceError`
+    (merge.memory).
     """
     began = time.monotonic()
     _refuse_settings(adapters, folder, how, weights, density, rank)
@@ -76,14 +77,16 @@ def merge(
     shapes = shapes_of(sources)
     most = sum(source.lora.rank for source in sources)
     ranks = rank or (most if how == "linear" else max(source.lora.rank for source in sources))
-    merging = _Merging(sources, how, density, seed, ranks, exact=how == "linear" and ranks >= most)
+    exact = how == "linear" and ranks >= most
+    refuse_too_large({"the product of all ranks": (most, most)} if exact else shapes, count)
+    merging = _Merging(sources, how, density, seed, ranks, exact)
     with new_folder(folder) as temporary:
         write_shard(temporary / WEIGHTS_FILE, _tensors(shapes, ranks), _Content(merging))
         refuse_nothing(together(merging.energies.values()), how)
         done = _summary(merging, tuple(shapes), time.monotonic() - began)
         config = _config(sources, ranks, base)
-        (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
-        (temporary / CARD).write_text(_card(folder.name, merging, done, base), encoding="utf-8")
+        write_bytes(temporary / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+        write_bytes(temporary / CARD, _card(folder.name, merging, done, base).encode())
     return done
 
 

@@ -1,17 +1,19 @@
 """The adapters that are merged: read, each sound in itself, and all of one base."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from localtune.adapter import CONFIG_FILE, Lora, Update, base_of, read_peft_config, read_updates
 from localtune.batch import Floats
-from localtune.errors import InputError, Problem
+from localtune.errors import InputError, Problem, ResourceError
 from localtune.model.json_object import read_object
 from localtune.model.weights import Weights
+from localtune.sizes import readable
 from localtune.titles import may_be_one, title
 
 
@@ -49,7 +51,7 @@ def read_source(folder: Path, weight: float) -> Source:
     wrong = []
     for module, update in updates.items():
         a, b = weights[update.a].shape, weights[update.b].shape
-        if not (len(a) == len(b) == 2 and a[0] == b[1] == lora.rank):
+        if not (len(a) == len(b) == 2 and a[0] == b[1] == lora.rank and a[1] and b[0]):
             wrong.append(f"{module[:200]}: A {list(a)} and B {list(b)} are not of rank {lora.rank}")
     if wrong:
         what, fix = "its tensors are not of its rank", "get a fresh copy of the adapter"
@@ -91,3 +93,12 @@ def shapes_of(sources: Sequence[Source]) -> dict[str, tuple[int, int]]:
         what = f"the adapters are for models of different shapes: {len(wrong)} modules differ"
         raise InputError(Problem("merge.shape", what, evidence="\n".join(wrong[:5]), fix="merge adapters of one base"))
     return shapes
+
+
+def refuse_too_large(shapes: Mapping[str, tuple[int, int]], adapters: int) -> None:
+    """Raise `ResourceError` where whole changes of `shapes` do not fit: small factors can stand for any size."""
+    module = max(shapes, key=lambda name: shapes[name][0] * shapes[name][1])
+    needed, there = (adapters + 5) * 4 * shapes[module][0] * shapes[module][1], psutil.virtual_memory().available
+    if needed > there:
+        what = f"{module[:200]} {list(shapes[module])} needs {readable(needed)}, {readable(there)} are free"
+        raise ResourceError(Problem("merge.memory", what, fix="--how linear without --rank  merges the factors alone"))

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from localtune.batch import Floats
+from localtune.durable import new_file
 from localtune.errors import InputError, Problem
 from localtune.model.tensors import BITS, TensorInfo, read_header
 
@@ -192,10 +193,12 @@ def _upper_half(values: Floats) -> npt.NDArray[np.uint16]:
 def write_shard(path: Path, tensors: Sequence[TensorInfo], content: Callable[[TensorInfo], Iterator[Piece]]) -> None:
     """Write a safetensors file of `tensors` in their order, each from the pieces that `content` yields for it.
 
-    Raises `ValueError` when shape, type, size and pieces of a tensor contradict each other, and what `content` raises.
+    What is at `path` already is replaced when the new file is whole. Raises `NoRoom` for a smaller disk, `ValueError`
+    when shape, type, size and pieces of a tensor contradict each other, and what `content` raises.
     """
-    with path.open("wb") as file:
-        file.write(_header(tensors))
+    header = _header(tensors)
+    with new_file(path, len(header) + sum(tensor.size for tensor in tensors)) as file:
+        file.write(header)
         for tensor in tensors:
             written = sum(_write(file, piece) for piece in content(tensor))
             if written != tensor.size:

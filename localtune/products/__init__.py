@@ -4,22 +4,20 @@ Every step is an event. A product that fails its proof stays where it can be loo
 ends the work with `RunFailed`. What was not written here is never replaced.
 """
 
-import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from localtune.durable import FULL, NoRoom, replace
 from localtune.errors import InputError, MachineError, Problem, ResourceError, RunFailed
 from localtune.events import Proof as Proved
 from localtune.proof import Proof
-from localtune.runs.files import replace
 from localtune.runs.folder import Run
 from localtune.runs.lock import PRODUCTS, RunLock
 
 RECORD = "proof.json"
 """Beside every product: what it was made of, and what was compared."""
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 @contextmanager
@@ -51,9 +49,10 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         where = str(error.filename or folder)
-        if error.errno in _FULL:
+        if error.errno in FULL:
+            what = f"no space is left: {error.strerror}" if isinstance(error, NoRoom) else "no space is left"
             fix = "free some space and try again, or -o a folder on another disk"
-            raise ResourceError(Problem("disk.full", "no space is left", str(folder), fix=fix)) from None
+            raise ResourceError(Problem("disk.full", what, str(folder), fix=fix)) from None
         fix = "check that it is there and that you may write into its folder"
         raise MachineError(Problem("product.system", str(error.strerror or error), where, fix=fix)) from None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from localtune import __version__
 from localtune.adapter import WEIGHTS_FILE, Full
 from localtune.data.tokenizer import Tokenizer
+from localtune.durable import temporary_of
 from localtune.errors import InputError, MachineError, Problem
 from localtune.events import Event, Phase, Product, Warn
 from localtune.export import prepare
@@ -22,7 +23,7 @@ from localtune.job import Job, changes_since, unfinished
 from localtune.model import ModelFiles
 from localtune.outlay import exact_encoding
 from localtune.products import event_of, making, name_in, writing
-from localtune.products.book import enter, exporting, refuse_foreign, rejected, summary, temporary_of
+from localtune.products.book import enter, exporting, refuse_foreign, rejected, summary
 from localtune.products.source import Source, of_adapter
 from localtune.proof import Proof, prove_file
 from localtune.runs.files import is_complete, settle, sha256, sweep

@@ -6,7 +6,6 @@ announced one, which then counts.
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,16 +15,11 @@ from localtune.errors import InputError, Problem
 from localtune.products import RECORD, failure, set_aside
 from localtune.products.source import Source
 from localtune.proof import Proof
-from localtune.runs.files import TEMPORARY, read_json, replace, sha256, write_json
+from localtune.runs.files import read_json, replace, sha256, write_json
 from localtune.runs.lock import RunLock
 
 LOCK = ".export.lock"
 """In the folder of the files while they are made."""
-
-
-def temporary_of(path: Path) -> Path:
-    """The name under which `path` is written."""
-    return path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
 
 
 @contextmanager

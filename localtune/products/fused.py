@@ -7,6 +7,7 @@ from pathlib import Path
 
 from localtune import __version__
 from localtune.adapter import WEIGHTS_FILE, Full
+from localtune.durable import clear
 from localtune.errors import InputError, Problem
 from localtune.events import Event, Phase, Product, Warn
 from localtune.events import Proof as Proved
@@ -15,14 +16,24 @@ from localtune.fuse import Fused, fuse
 from localtune.job import Job, changes_since, unfinished
 from localtune.model import ModelFiles, TensorInfo, resolve
 from localtune.model.plain import plain_tensors, refuse_quantized
-from localtune.modelcard import model_card, stated_licence
+from localtune.modelcard import CARD, model_card, stated_licence
 from localtune.products import RECORD, event_of, failure, making, name_in, set_aside, writing
 from localtune.products.card import card_of
 from localtune.products.source import reference_of, with_expected, with_weights
 from localtune.proof import Proof, prove_weights
 from localtune.reference import Reference, write
 from localtune.requantise import requantise
-from localtune.runs.files import MANIFEST, folder_size, is_complete, new_folder, read_json, sha256, sweep, write_json
+from localtune.runs.files import (
+    MANIFEST,
+    folder_size,
+    is_complete,
+    new_folder,
+    read_json,
+    sha256,
+    sweep,
+    write_bytes,
+    write_json,
+)
 from localtune.score import nothing_asked
 from localtune.typed import typed
 
@@ -47,6 +58,7 @@ def fused(
     """
     target = folder or job.run.fused
     _can_be_fused(job)
+    clear(target)
     if _is_current(job, target, check):
         yield from _kept(job, target)
         return target
@@ -122,7 +134,7 @@ def _proven(
 
 def _describe(job: Job, folder: Path, made: Fused, proof: Proof | None, *, own: bool) -> None:
     """Write the card and the record into the folder."""
-    (folder / "README.md").write_text(card_of(job, proof), encoding="utf-8")
+    write_bytes(folder / CARD, card_of(job, proof).encode())
     known = sha256(job.run.weights) if own and proof is not None else ""
     whence = {"run": job.run.name, "adapter": _adapter(job), "reference": known}
     found = {"kept": made.kept, "modules": list(made.modules)}
@@ -178,7 +190,7 @@ def fused_adapter(
             measured={},
             versions={"localtune": __version__},
         )
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        write_bytes(temporary / CARD, card.encode())
     if made.kept < KEPT:
         text = f"{model.config.dtype} kept {made.kept:.0%} of what the adapter changes: take a float32 copy of the base"
         yield Warn("fuse.rounding", text)
@@ -203,7 +215,7 @@ def requantised(job: Job, folder: Path | None = None) -> Generator[Event, None, 
         with new_folder(target) as temporary:
             yield Phase("fusing", f"the adapter of {job.run.name} into {job.model.name}, on its grid")
             made = requantise(job.model, job.run.adapter, temporary, precision.storage, precision.compute)
-            (temporary / "README.md").write_text(card_of(job, None), encoding="utf-8")
+            write_bytes(temporary / CARD, card_of(job, None).encode())
             whence = {"run": job.run.name, "adapter": _adapter(job), "correlations": dict(made.correlations)}
             write_json(temporary / RECORD, whence | {"passed": None})
     yield Product("requantised", name_in(target, job.run), folder_size(target), time.monotonic() - began)

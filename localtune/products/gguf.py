@@ -9,6 +9,7 @@ from pathlib import Path
 
 from localtune.adapter import Full
 from localtune.batch import Ints
+from localtune.durable import temporary_of
 from localtune.errors import MachineError
 from localtune.events import Event, Phase, Product, Replies, Warn
 from localtune.export import prepare
@@ -20,7 +21,7 @@ from localtune.export.quantize_tool import check_kind, quantize
 from localtune.job import Job, unfinished
 from localtune.outlay import EXACT, affordable, exact_encoding
 from localtune.products import event_of, making, name_in, writing
-from localtune.products.book import enter, exporting, refuse_foreign, rejected, summary, temporary_of
+from localtune.products.book import enter, exporting, refuse_foreign, rejected, summary
 from localtune.products.delivery import deliver, describe
 from localtune.products.fused import fused
 from localtune.products.source import Source, of_run

@@ -266,6 +266,13 @@ def installation(name: str) -> str:
     return "MLX is for Apple silicon and Linux: --backend torch"
 
 
+def device_lost(device: str, doing: str, said: str) -> MachineError:
+    """What to raise where a device ended our work: only another process may get it back."""
+    first = said.strip().splitlines()[0] if said.strip() else ""
+    fix = "localtune run --resume last   or, if it happens again, start the machine anew"
+    return MachineError(Problem("device.lost", f"{device} was lost while {doing}", evidence=first, fix=fix))
+
+
 def load_backend(name: str) -> Backend:
     """The backend called `name`. Raises `MachineError` naming what is missing and the command that installs it."""
     module, _, attribute = BACKENDS[name].partition(":")

@@ -14,12 +14,13 @@ from localtune.batch import Batch, Segment
 from localtune.data.packing import micro_batches
 from localtune.data.prepare import Prepared, load, prepare
 from localtune.data.tokenizer import Tokenizer
+from localtune.easing import eased, longest_of, times_eased
 from localtune.errors import InputError, Problem
 from localtune.model import ModelFiles, fingerprint, resolve
 from localtune.objectives import SFT
 from localtune.plan import Plan, from_json, optimizer_of, trainable_of
 from localtune.recipe import load as load_recipe
-from localtune.runs.files import is_complete, read_json
+from localtune.runs.files import altered, is_complete, read_json
 from localtune.runs.folder import ALIVE, Run
 from localtune.settings import Recipe
 from localtune.typed import typed
@@ -102,12 +103,15 @@ def unfinished(run: Run) -> InputError:
 
 def read_job(run: Run) -> Job:
     """The job of a run folder. Raises `InputError` for one that is damaged or was changed since it was made."""
-    if not is_complete(run.folder, verify=True):
+    if changed := altered(run.folder):
         fix = typed("localtune", "run", run.recipe)
-        raise InputError(Problem("run.changed", "recipe, plan or data were changed", where=str(run.folder), fix=fix))
+        what = f"{', '.join(changed[:3])} changed since this run was made"
+        raise InputError(Problem("run.changed", what, where=str(run.folder), fix=fix))
     recipe = load_recipe(run.resolved, environ={}, user_config=None).recipe
     model = resolve(recipe.model, run.folder, offline=True)
-    return Job(run, recipe, read_plan(run), model, Tokenizer(model.folder), load(run.data))
+    prepared = load(run.data)
+    plan = eased(read_plan(run), times_eased(run), longest_of(prepared.train))
+    return Job(run, recipe, plan, model, Tokenizer(model.folder), prepared)
 
 
 def read_plan(run: Run) -> Plan:
@@ -133,9 +137,9 @@ def versions(backend: str) -> dict[str, str]:
 def changes_since(job: Job) -> list[str]:
     """What is not as it was when the run was made. Raises `InputError` when the model's files are not the same."""
     made = read_json(job.run.environment)
-    here = versions(job.plan.device.backend)
-    changed = [f"{name} was {made['versions'].get(name)}, is {now}" for name, now in here.items()
-               if made["versions"].get(name) != now]  # fmt: skip
+    before, here = made["versions"], versions(job.plan.device.backend)
+    changed = [f"{name} was {before.get(name, 'not there')}, is {here.get(name, 'not there')}"
+               for name in sorted({*before, *here}) if before.get(name) != here.get(name)]  # fmt: skip
     if fingerprint(job.model) != made["model"]["sha256"]:
         what = "the base model's files are not those this run began with"
         raise InputError(Problem("run.model-changed", what, where=job.model.name, fix="put the old files back"))

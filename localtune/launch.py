@@ -6,7 +6,6 @@ a supervisor that outlives this process.
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -20,15 +19,16 @@ from localtune.data.prepare import Prepared, prepare
 from localtune.data.prepared import hand_over
 from localtune.data.tokenizer import Tokenizer
 from localtune.defaults import conflicts
-from localtune.errors import InputError, LocaltuneError, MachineError, Problem, RunFailed
+from localtune.durable import free_space
+from localtune.errors import InputError, LocaltuneError, MachineError, Problem, ResourceError, RunFailed
 from localtune.job import versions
 from localtune.model import Download, ModelFiles, fingerprint, resolve
 from localtune.plan import Plan, check_fits, make_plan, settings_of
 from localtune.portability import Side
 from localtune.probe import Probe, choose, refuse
 from localtune.recipe import Loaded, dump
-from localtune.runs.files import new_folder, write_bytes, write_json
-from localtune.runs.folder import Run
+from localtune.runs.files import new_folder, sweep, write_bytes, write_json
+from localtune.runs.folder import RESERVE, Run
 from localtune.runs.lock import owned
 from localtune.runs.store import free_path, root
 from localtune.settings import NOT_PATHS, Recipe, is_hub_data
@@ -134,13 +134,14 @@ def free_disk() -> int:
     folder = root()
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return free_space(folder)
 
 
 def create_run(ready: Ready) -> Run:
     """The folder of a new run."""
     path = free_path(ready.loaded.name)
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent, older=3600)  # who shares the folder from another machine may have the pids of ours
     with new_folder(path) as folder:
         run = Run(folder)
         write_bytes(run.recipe, ready.loaded.text.encode("utf-8"))
@@ -155,8 +156,12 @@ def create_run(ready: Ready) -> Run:
 def start(run: Run) -> None:
     """Start the supervisor of `run`; returns when it holds the run.
 
-    Raises `InputError` when somebody else owns the run, else `RunFailed` with the last it said.
+    Raises `InputError` when somebody else owns the run, `ResourceError` on a full disk, else `RunFailed` with the last
+    it said.
     """
+    if (free := free_space(run.folder)) < 2 * RESERVE:
+        what = f"{2 * RESERVE:,} bytes are needed to start, {free:,} are free"
+        raise ResourceError(Problem("disk.full", what, str(run.folder), fix="free some space, then try again"))
     launch, began = uuid.uuid4().hex, run.log.stat().st_size if run.log.exists() else 0
     with run.log.open("ab") as log:
         command = [sys.executable, "-P", "-m", "localtune.supervisor", str(run.folder), launch]

@@ -33,8 +33,8 @@ class Score:
         return self.hits / self.targets if self.targets else math.nan
 
 
-class StopRequested(Exception):
-    """Asked to stop in the middle of a measurement, which is then worth nothing."""
+class StopRequested(BaseException):
+    """Asked to stop in the middle of a measurement, which is then worth nothing. No library's to catch."""
 
 
 def nothing_asked() -> None:

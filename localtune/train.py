@@ -18,6 +18,7 @@ from localtune.runs.checkpoints import Progress
 from localtune.runs.folder import Request
 from localtune.schedule import Schedule
 from localtune.score import StopRequested, score
+from localtune.worked import TRAINING
 
 MAX_SKIPPED = 3
 """Updates in a row that may be refused for numbers that are not finite."""
@@ -68,6 +69,8 @@ class Hooks:
     save: Callable[[Progress], Checkpoint]
     samples: Callable[[int], Iterator[Event]]
     """Answers to the fixed prompts, after an evaluation at this step."""
+    unusual: Callable[[], str] = str
+    """What is unusual about the update that was yielded last; "" = nothing."""
 
 
 def train(
@@ -79,7 +82,7 @@ def train(
     updates in a row had numbers that are not finite.
     """
     saved = progress.step  # before the first update there is nothing to save, and a resume begins at a checkpoint
-    yield Phase("training", f"{course.steps} updates of {course.batch_size} examples")
+    yield Phase(TRAINING, f"{course.steps} updates of {course.batch_size} examples")
     while True:
         asked, best = hooks.requests(), progress.best_step
         if asked & {"stop", "stop-now"}:
@@ -100,11 +103,11 @@ def train(
             saved = progress.step
         if reason:
             return progress, reason
-        progress = yield from _update(session, course, progress, course.update(progress.step + 1))
+        progress = yield from _update(session, course, progress, course.update(progress.step + 1), hooks)
 
 
 def _update(
-    session: Session, course: Course, progress: Progress, batches: Sequence[Batch]
+    session: Session, course: Course, progress: Progress, batches: Sequence[Batch], hooks: Hooks
 ) -> Generator[Event, None, Progress]:
     step = progress.step + 1
     rate = course.schedule.at(step)
@@ -112,9 +115,10 @@ def _update(
     yield _step_event(course, step, rate, result, batches)
     skipped = 0 if result.applied else progress.skipped + 1
     if not result.applied:
-        rows = sorted({source for batch in batches for row in batch.sources for source in row})
-        text = f"loss or gradient of update {step} is not finite; it was not applied (rows {_some(rows, course.place)})"
+        text = f"loss or gradient of update {step} is not finite; it was not applied ({_rows(course, batches)})"
         yield Warn("train.not-finite", text)
+    elif unusual := hooks.unusual():
+        yield Warn("train.spike", f"{unusual} ({_rows(course, batches)})")
     if skipped >= MAX_SKIPPED:
         what = f"{skipped} updates in a row were not finite; the weights are those of update {step - skipped}"
         fix = f"start again with  --set train.learning_rate={course.schedule.peak / 10:g}"
@@ -166,5 +170,7 @@ def _step_event(course: Course, step: int, rate: float, result: StepResult, batc
     )
 
 
-def _some(rows: Sequence[int], place: Callable[[int], str]) -> str:
-    return ", ".join(map(place, rows[:8])) + (", …" if len(rows) > 8 else "")
+def _rows(course: Course, batches: Sequence[Batch]) -> str:
+    """What a person calls the first rows of an update."""
+    rows = sorted({source for batch in batches for row in batch.sources for source in row})
+    return f"rows {', '.join(map(course.place, rows[:8]))}{', …' if len(rows) > 8 else ''}"

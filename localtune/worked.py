@@ -1,6 +1,8 @@
 """How long a run took: what its sessions took, without the time between a stop and the resume after it.
 
-A session is what one process did; it begins with the phase `BEGIN`. Seconds, by the clock of the events.
+A session is what one process did; it begins with the phase `BEGIN`, or with the note `JUMPED` where the machine slept
+or its clock was set: what lies before that note and behind the last event counts for nothing. Seconds, by the clock of
+the events.
 """
 
 import json
@@ -12,7 +14,11 @@ from typing import Any, BinaryIO
 
 BEGIN = "loading"
 """Phase that every session begins with."""
-_BEGIN = json.dumps(BEGIN).encode()
+TRAINING = "training"
+"""Phase in which updates are made."""
+JUMPED = "machine.clock.note"
+"""Code of the warning that tells of a clock that jumped."""
+_BEGINS = tuple(json.dumps(name).encode() for name in (BEGIN, JUMPED))
 
 
 @dataclass
@@ -39,7 +45,7 @@ class Worked:
             return
         if not math.isfinite(when):
             return
-        begins = value.get("type") == "phase" and value.get("name") == BEGIN
+        begins = (value.get("type"), value.get("name", value.get("code"))) in (("phase", BEGIN), ("warning", JUMPED))
         if begins or not self.began:
             self.before, self.began = self.seconds, when
         self.seen = when
@@ -56,7 +62,7 @@ def seconds_worked(events: Path | BinaryIO) -> float:
     for line in events:
         if not line.endswith(b"}\n"):
             continue
-        if not before or _BEGIN in line:
+        if not before or any(mark in line for mark in _BEGINS):
             worked.take(value_of(before))
             worked.take(value_of(line))
         before = line

@@ -1,122 +1,67 @@
-"""The process that trains one run, from its folder alone: `python -m localtune.worker FOLDER`.
+"""The process that trains one run, from its folder alone: `python -m localtune.worker FOLDER [SUPERVISOR]`.
 
 It records every event, answers requests at update boundaries and between the parts of a measurement, and ends with 0,
-with the code of the error it met, or with 130 when it was asked to stop. Whoever kills its supervisor stops it, too.
+with the code of the error it met, or with 130 or 143 when it was asked to stop. Whoever kills its supervisor stops it.
 """
 
 import errno
+import json
 import os
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from localtune.adapter import Full
+from localtune.asked import Asked
 from localtune.backend import Session, load_backend
 from localtune.data.report import place
+from localtune.easing import times_eased
 from localtune.errors import LocaltuneError, Problem, ResourceError, RunFailed
 from localtune.evaluate import answers, evaluate_tests, evaluation_of
-from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Phase, Product, Sample, Step, Warn
+from localtune.events import Checkpoint, Done, Event, Failed, Phase, Product, Sample, Warn
 from localtune.fuse import copy_companions
 from localtune.job import Job, changes_since, read_job
 from localtune.plan import settings_of
 from localtune.probe import refuse
+from localtune.recorder import Recorder
+from localtune.redacted import guard
 from localtune.reference import record
 from localtune.runs import checkpoints
 from localtune.runs.checkpoints import Progress
 from localtune.runs.files import folder_size, new_folder, write_json
-from localtune.runs.folder import Request, Run
+from localtune.runs.folder import Run
 from localtune.runs.lock import WORKER, RunLock
 from localtune.runs.process import ProcessId
 from localtune.score import StopRequested
 from localtune.train import Course, Hooks, train
 from localtune.worked import BEGIN, seconds_worked
 
-EXIT_STOPPED = 130
 _LESS_MEMORY = "--set train.rows=1   or   --set train.checkpointing=blocks   or   a shorter data.max_tokens"
 
 
-@dataclass
-class Asked:
-    """What this run has been asked for: by files in `control/`, by a signal, or by the death of its supervisor."""
-
-    run: Run
-    supervisor: ProcessId | None
-    signalled: bool = False
-
-    def __post_init__(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._receive)
-
-    def requests(self) -> set[Request]:
-        """Everything asked for; "save" counts once."""
-        asked = self.run.requests()
-        self.run.answer("save")
-        orphan = self.supervisor is not None and not self.supervisor.alive
-        return asked | {"stop"} if self.signalled or orphan else asked
-
-    def check(self) -> None:
-        """Raise `StopRequested` when it is time to stop; a request to save stays for the update boundary."""
-        if self.signalled or self.run.requests() & {"stop", "stop-now"}:
-            raise StopRequested
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.signalled = True
-
-
-@dataclass
-class Recorder:
-    """Records a run's events and remembers what is needed of them later, so that the file is read once."""
-
-    run: Run
-    base_answers: dict[str, str] = field(default_factory=dict)
-    base_loss: float | None = None
-    peak: int = 0
-    refused: list[int] = field(default_factory=list)
-    """Updates that were not applied."""
-
-    def read(self) -> None:
-        """Take in what an earlier process recorded."""
-        for event, _ in self.run.read_events():
-            self._take(event)
-
-    def record(self, event: Event) -> None:
-        """Write `event` down."""
-        self.run.record(event)
-        self._take(event)
-
-    def _take(self, event: Event) -> None:
-        match event:
-            case Sample(prompt=prompt, base=base):
-                self.base_answers.setdefault(prompt, base)
-            case Evaluation(split="valid", step=0, loss=loss):
-                self.base_loss = loss
-            case Step(step=step, applied=applied, peak_bytes=peak):
-                self.peak = max(self.peak, peak)
-                self.refused += [] if applied else [step]
-
-
-def work(run: Run) -> int:
-    """Train the run and return the exit code; whatever happens is recorded."""
+def work(run: Run, supervisor: ProcessId | None = None) -> int:
+    """Train the run and return the exit code; whatever happens is recorded. It stops when its supervisor is gone."""
     recorder = Recorder(run)
-    asked = Asked(run, run.status().supervisor)
+    asked = Asked(run, supervisor)
     try:
         with RunLock(run.folder, WORKER):
             recorder.read()
             life = live(read_job(run), asked, recorder)
-            return EXIT_STOPPED if _record_all(recorder, life).startswith("stop") else 0
+            return asked.exit_code if _record_all(recorder, life).startswith("stop") else 0
+    except StopRequested:
+        return asked.exit_code
     except LocaltuneError as error:
         return _fail(run, error)
     except MemoryError:
         return _fail(run, ResourceError(Problem("memory.out", "the system gave no more memory", fix=_LESS_MEMORY)))
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             raise
         return _fail(run, ResourceError(_disk_full(run)))
 
@@ -129,7 +74,9 @@ def live(job: Job, asked: Asked, recorder: Recorder) -> Generator[Event, None, s
     refuse(backend.supports(job.model, settings_of(job.recipe, job.plan)))
     progress, reason = Progress(), "stop"
     try:
-        with job.open(backend) as session:
+        with ExitStack() as stack:
+            with asked.at_once():
+                session = stack.enter_context(job.open(backend))
             progress = yield from _resume(job, session)
             if progress.step == 0:
                 yield from _measure(job, session, "base", 0, asked)
@@ -172,10 +119,16 @@ def course_of(job: Job) -> Course:
 
 
 def _resume(job: Job, session: Session) -> Generator[Event, None, Progress]:
+    if times := times_eased(job.run):
+        text = f"memory ran out {times} times in this run: its parts stay smaller (remove {job.run.eased.name} to undo)"
+        yield Warn("run.eased.note", text)
     found = checkpoints.latest(job.run)
     if found is None:
         return Progress()
     progress, folder = found
+    for step in checkpoints.passed_over(job.run, progress):
+        text = f"the checkpoint of update {step} is damaged and passed over for that of update {progress.step}"
+        yield Warn("run.checkpoint", text)
     for change in changes_since(job):
         yield Warn("run.changed", f"{change}: this run continues, but may differ from one that was never stopped")
     session.restore(folder)
@@ -196,7 +149,7 @@ def _hooks(job: Job, session: Session, asked: Asked, recorder: Recorder) -> Hook
         for prompt, text in zip(prompts, texts, strict=True):
             yield Sample(step, prompt.text, recorder.base_answers.get(prompt.text, text), text)
 
-    return Hooks(asked.requests, asked.check, save, samples)
+    return Hooks(asked.requests, asked.check, save, samples, lambda: recorder.unusual)
 
 
 def _measure(job: Job, session: Session, who: str, step: int, asked: Asked) -> Iterator[Event]:
@@ -267,21 +220,25 @@ def _disk_full(run: Run) -> Problem:
 
 
 def _fail(run: Run, error: LocaltuneError) -> int:
-    sys.stderr.write(f"{error}\n")
-    try:
+    with suppress(OSError):
+        run.spend_reserve()  # a full disk must not hide what happened
+    with suppress(OSError):
         run.record(Failed(error.problems[0].code, str(error)))
-    except OSError as reason:  # a full disk must not hide what happened
-        sys.stderr.write(f"not recorded: {reason}\n")
+    with suppress(OSError):  # the log lies on the same disk
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
     return error.exit_code
 
 
 def main() -> None:
     """Train the run named on the command line."""
+    guard()
     run = Run(Path(sys.argv[1]))
     try:
-        code = work(run)
+        code = work(run, ProcessId(**json.loads(sys.argv[2])) if len(sys.argv) > 2 else None)
     except Exception as error:
-        traceback.print_exc()
+        with suppress(OSError):
+            traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
         fix = f"localtune tail {run.name} --log"
         code = _fail(run, RunFailed(Problem("internal", what, where=str(run.log), fix=fix)))
@@ -290,8 +247,9 @@ def main() -> None:
 
 def _leave(code: int) -> NoReturn:
     """End at once: everything is written, and taking down a framework takes a second."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 

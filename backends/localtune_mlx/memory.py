@@ -1,4 +1,4 @@
-"""Memory as the machine counts it, and running out of it as an error that says what to change. Bytes.
+"""Memory as the machine counts it, and running out of it, or losing the device, as errors that say what to do. Bytes.
 
 GPU: the most that MLX's arrays held since the session was opened (`mx.get_peak_memory`); buffers kept for reuse are
 bounded beside it and not in it. CPU: the peak resident size of the process over its lifetime, libraries included. It
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import mlx.core as mx
 import psutil
 
+from localtune.backend import device_lost
 from localtune.errors import Problem, ResourceError
 from localtune.resident import resident_peak
 from localtune_mlx.device import on_gpu
@@ -19,6 +20,9 @@ SMALLER = "--set train.rows=1, then --set train.checkpointing=blocks, then a sma
 CACHE_PART = 8
 """On a GPU, buffers kept for reuse may take one part in so many of the limit: batches of many lengths would keep them
 all. On a processor none are kept: there they would be part of the peak, and getting memory is cheap."""
+
+LOST = ("Command buffer execution failed", "CUDA error", "cudaError")
+"""In errors of MLX after which the process should compute nothing more."""
 
 
 def reset_peak() -> None:
@@ -53,14 +57,17 @@ def within(limit: int) -> Iterator[None]:
 
 @contextmanager
 def memory_or_error(doing: str) -> Iterator[None]:
-    """Turn running out of memory while `doing` into a `ResourceError` with the numbers."""
+    """Turn running out of memory while `doing` into a `ResourceError` with the numbers, and a GPU that ended our work
+    into a `MachineError` (code device.lost)."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         said = str(error)
-        if isinstance(error, RuntimeError) and not tells_of_memory(said):
-            raise
-        raise _out_of_memory(doing, said) from None
+        if isinstance(error, MemoryError) or tells_of_memory(said):
+            raise _out_of_memory(doing, said) from None
+        if any(words in said for words in LOST):
+            raise device_lost("the GPU", doing, said) from None
+        raise
 
 
 def tells_of_memory(said: str) -> bool:

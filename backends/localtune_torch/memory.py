@@ -1,4 +1,4 @@
-"""Memory as the machine counts it, and running out of it as an error that says what to change. Bytes.
+"""Memory as the machine counts it, and running out of it, or losing the device, as errors that say what to do. Bytes.
 
 CUDA: the most that PyTorch's allocator held of the card since the session was opened (`max_memory_reserved`). That is
 what a limit is enforced on and what no other program could use: live tensors, the gaps between them, and blocks kept
@@ -15,10 +15,15 @@ from contextlib import contextmanager
 import psutil
 import torch
 
+from localtune.backend import device_lost
 from localtune.errors import Problem, ResourceError
 from localtune.resident import resident_peak
 
 SMALLER = "--set train.rows=1, then --set train.checkpointing=blocks, then a smaller data.max_tokens"
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
+LOST = ("CUDA error", "CUBLAS_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_EXECUTION_FAILED")
+"""In errors after which the process can compute nothing more on its card."""
 
 
 def reset_peak(device: torch.device) -> None:
@@ -51,15 +56,19 @@ def within(device: torch.device, limit: int) -> Iterator[None]:
 
 @contextmanager
 def memory_or_error(device: torch.device, doing: str) -> Iterator[None]:
-    """Turn running out of memory while `doing` into a `ResourceError` with the numbers."""
+    """Turn running out of memory while `doing` into a `ResourceError` with the numbers, and a lost card into
+    a `MachineError` (code device.lost)."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(device, doing, error) from None
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error) and "not enough memory" not in str(error):
-            raise
-        raise _out_of_memory(device, doing, error) from None
+        said = str(error)
+        if any(words in said for words in OUT_OF_MEMORY):
+            raise _out_of_memory(device, doing, error) from None
+        if isinstance(error, torch.AcceleratorError) or any(words in said for words in LOST):
+            raise device_lost(str(device), doing, said) from None
+        raise
 
 
 def _out_of_memory(device: torch.device, doing: str, error: BaseException) -> ResourceError:

@@ -1,14 +1,16 @@
 """Checkpoints of a run: complete or absent, found by their manifests, the last two and the best kept."""
 
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from localtune.durable import remove_folder
+from localtune.errors import InputError, Problem
 from localtune.events import Checkpoint
 from localtune.runs.files import is_complete, new_folder, read_json, sweep, write_json
 from localtune.runs.folder import Run
+from localtune.typed import typed
 
 STATE = "state.json"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -44,7 +46,7 @@ def save(run: Run, progress: Progress, write: Callable[[Path], None]) -> Path:
     with new_folder(target) as folder:
         write(folder)
         write_json(folder / STATE, asdict(progress))
-    _prune(run, {progress.best_step, progress.step})
+    _prune(run, progress)
     return target
 
 
@@ -70,15 +72,33 @@ def latest(run: Run) -> tuple[Progress, Path] | None:
     return None
 
 
-def rewind(run: Run) -> None:
+def passed_over(run: Run, progress: Progress) -> list[int]:
+    """Steps of newer checkpoints than that of `progress`: those are damaged, or cannot be read."""
+    folders = run.checkpoints.iterdir() if run.checkpoints.is_dir() else ()
+    named = (_NAME.fullmatch(folder.name) for folder in folders)
+    return sorted(step for found in named if found and (step := int(found[1])) > progress.step)
+
+
+def newest(run: Run) -> tuple[Progress, Path] | None:
+    """As `latest`. Raises `InputError` where there are checkpoints and none of them is intact: that is no new run."""
+    found = latest(run)
+    if found is None and (damaged := passed_over(run, Progress())):
+        what = f"none of its checkpoints can be used: {', '.join(f'update {step}' for step in damaged)}"
+        fix = f"{typed('localtune', 'run', run.recipe)}   starts a new one"
+        raise InputError(Problem("run.checkpoint", what, where=str(run.checkpoints), fix=fix))
+    return found
+
+
+def rewind(run: Run) -> Progress:
     """Forget what lies behind the newest checkpoint: litter of cut writes, and events that will happen again.
 
-    For the owner of the run only.
+    Returns where the run stands then. For the owner of the run only. Raises the error of `newest`.
     """
     sweep(run.folder)
     sweep(run.checkpoints)
-    found = latest(run)
+    found = newest(run)
     run.truncate_events(_end_of_record(run, found[0]) if found else 0)
+    return found[0] if found else Progress()
 
 
 def _end_of_record(run: Run, progress: Progress) -> int:
@@ -98,8 +118,9 @@ def intact(run: Run, step: int) -> Path | None:
     return folder if is_complete(folder, verify=True) else None
 
 
-def _prune(run: Run, wanted: set[int]) -> None:
-    present = steps(run)
+def _prune(run: Run, progress: Progress) -> None:
+    """Drop what is older than the last two, but not the best; a newer one is damaged and counts for nothing."""
+    present = [step for step in steps(run) if step <= progress.step]
     for step in present[:-KEEP]:
-        if step not in wanted:
-            shutil.rmtree(path_of(run, step))
+        if step != progress.best_step:
+            remove_folder(path_of(run, step))

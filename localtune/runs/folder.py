@@ -13,13 +13,16 @@ from typing import Literal, get_args
 
 from localtune.errors import InputError, Problem
 from localtune.events import Event, read_events, to_json
-from localtune.runs.files import append_line, read_json, settle, write_json
+from localtune.runs.files import append_line, read_json, settle, write_bytes, write_json
 from localtune.runs.process import ProcessId
 
-State = Literal["created", "starting", "running", "done", "stopped", "failed", "crashed", "stalled"]
-ALIVE = ("starting", "running", "stalled")
-"""States of a run that somebody works on."""
-Request = Literal["stop", "stop-now", "save"]
+State = Literal["created", "starting", "running", "paused", "done", "stopped", "failed", "crashed", "stalled"]
+ALIVE = ("starting", "running", "paused", "stalled")
+"""States of a run that somebody works on, or goes on with by itself."""
+Request = Literal["stop", "stop-now", "save", "pause"]
+"""Save and stop; stop at once; save and go on; save and end until the supervisor starts a worker again."""
+RESERVE = 1 << 18
+"""Bytes held in a run folder, so that a full disk can still be recorded there."""
 STALLED_AFTER = 60.0
 """Seconds without a heartbeat of a process that lives."""
 
@@ -39,10 +42,12 @@ class Status:
     """Seconds since 1970."""
     exit_code: int | None = None
     detail: str = ""
+    sessions: int = 0
+    """Workers that this supervisor has started; with each, events that will happen again are forgotten."""
 
     def seen(self, now: float) -> "Status":
         """This status as a reader at time `now` must take it: a dead process has crashed, a silent one stalled."""
-        if self.state not in ("starting", "running"):
+        if self.state not in ALIVE:
             return self
         if not any(process is not None and process.alive for process in (self.supervisor, self.worker)):
             return replace(self, state="crashed", detail="its process is gone")
@@ -95,6 +100,9 @@ class Run:
     fused = _File("fused")
     export = _File("export")
     control = _File("control")
+    eased = _File("eased.json")
+    """How often memory ran out, and the micro-batches were made smaller."""
+    reserve = _File("reserve")
 
     def products(self) -> list[Path]:
         """What the user can take away, as far as it is there."""
@@ -105,15 +113,16 @@ class Run:
         """What the run does now, as far as a reader can tell; "created" when it was never started."""
         if not self.status_file.exists():
             return Status("created")
+        if not self.status_file.stat().st_size:  # some file systems leave that of a power cut
+            return Status("crashed", detail="its status was lost")
         value = read_json(self.status_file)
         try:
             for who in ("supervisor", "worker"):
                 value[who] = ProcessId(**value[who]) if value[who] else None
             del value["format"]
-            status = Status(**value)
-        except (KeyError, TypeError) as error:
+            return Status(**value).seen(time.time())
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(Problem("run.unreadable", f"not a status: {error}", where=str(self.status_file))) from None
-        return status.seen(time.time())
 
     def write_status(self, status: Status, *, durable: bool = True) -> None:
         """Replace `status.json`; a heartbeat need not be durable."""
@@ -122,6 +131,15 @@ class Run:
     def record(self, event: Event) -> None:
         """Append `event` to `events.jsonl`."""
         append_line(self.events, to_json(event))
+
+    def keep_reserve(self) -> None:
+        """Hold `RESERVE` bytes of the disk."""
+        if not self.reserve.exists():
+            write_bytes(self.reserve, os.urandom(RESERVE), durable=False)
+
+    def spend_reserve(self) -> None:
+        """Give them back: the disk is full."""
+        self.reserve.unlink(missing_ok=True)
 
     def read_events(self, offset: int = 0) -> Iterator[tuple[Event, int]]:
         """Events from byte `offset`, each with the offset behind it."""

@@ -1,12 +1,17 @@
-"""One writer per run folder, by locks of the operating system: free again the moment their holder is gone."""
+"""One writer per run folder, by locks of the operating system: free again the moment their holder is gone.
+
+No clock is asked. The file says who holds it, for a person: process, boot and machine.
+"""
 
 import json
 import os
+import platform
 import sys
 from pathlib import Path
 from types import TracebackType
 
 from localtune.errors import InputError, Problem
+from localtune.runs.process import boot_id
 
 SUPERVISOR = "lock"
 """Held by who owns the run."""
@@ -32,7 +37,8 @@ class RunLock:
             raise InputError(_owned(self.path)) from None
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
-        os.write(self._descriptor, json.dumps({"format": 1, "pid": os.getpid()}).encode())
+        owner = {"format": 1, "pid": os.getpid(), "boot": boot_id(), "host": platform.node()}
+        os.write(self._descriptor, json.dumps(owner).encode())
         return self
 
     def __exit__(
@@ -43,10 +49,11 @@ class RunLock:
 
 def _owned(path: Path) -> Problem:
     try:
-        owner = f"process {json.loads(path.read_text(encoding='utf-8'))['pid']}"
+        said = json.loads(path.read_text(encoding="utf-8"))
+        elsewhere = f" on {said['host']}" if said["host"] != platform.node() else ""
+        return owned(path.parent, f"process {said['pid']}{elsewhere}")
     except (OSError, ValueError, KeyError, TypeError):
-        owner = "another process"
-    return owned(path.parent, owner)
+        return owned(path.parent, "another process")
 
 
 def owned(folder: Path, owner: str) -> Problem:

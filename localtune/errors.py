@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar
 
+from localtune.redacted import redact
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -69,15 +71,24 @@ class ResourceError(LocaltuneError):
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
-def safe(text: str, limit: int = 2000, keep: str = "") -> str:
-    """`text` for a screen: control, bidirectional, zero-width characters as escapes; at most `limit` characters.
+_BEHIND = 4096
+"""Characters looked at behind the last one shown: a token that ends there must not be shown by half."""
 
-    The characters of `keep` are shown as they are.
+
+def safe(text: str, limit: int = 2000) -> str:
+    """`text` for a screen, as `escaped`, and with tokens and the home folder redacted."""
+    return escaped(redact(text[: limit + _BEHIND]), limit)
+
+
+def escaped(text: str, limit: int = 2000, keep: str = "") -> str:
+    """`text` with control, bidirectional and zero-width characters as escapes; at most `limit` characters.
+
+    The characters of `keep` are shown as they are. For content, which is shown word for word: rows, a model's answers.
     """
 
     def shown_as(match: re.Match[str]) -> str:
         found = match.group()
         return found if found in keep else found.encode("unicode_escape", "surrogatepass").decode()
 
-    shown = _UNSAFE.sub(shown_as, text)
+    shown = _UNSAFE.sub(shown_as, text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -9,7 +9,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin
+
+from localtune.redacted import without_tokens
 
 FORMAT = 1
 
@@ -195,9 +197,11 @@ KINDS: dict[str, type[Any]] = {
 
 
 def to_json(event: Event, when: float | None = None, *, ascii_only: bool = False) -> str:
-    """One line without its newline. `when` is seconds since 1970; not finite numbers are written as strings."""
+    """One line without its newline, with whole paths. `when` is seconds since 1970; numbers not finite are strings."""
     head = {"format": FORMAT, "type": event.kind, "time": round(time.time() if when is None else when, 3)}
     body = {key: _writable(value) for key, value in asdict(event).items()}
+    if isinstance(event, Phase | Warn | Failed):  # our own words: neither rows nor answers
+        body = {key: without_tokens(value) if isinstance(value, str) else value for key, value in body.items()}
     return json.dumps(head | body, ensure_ascii=ascii_only, allow_nan=False)
 
 
@@ -211,20 +215,29 @@ def _writable(value: Any) -> Any:
 
 def from_json(line: str) -> Event:
     """The event of one line. Raises `ValueError` for a torn line."""
-    value = json.loads(line)
+    try:
+        value = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not an event")
-    kind = KINDS.get(value.get("type", ""))
+    kind = KINDS.get(str(value.get("type")))
     if kind is None or value.get("format") != FORMAT:
         return Unknown(line)
-    floats = {field.name for field in fields(kind) if field.type is float}
     try:
-        event: Event = kind(
-            **{f.name: float(value[f.name]) if f.name in floats else value[f.name] for f in fields(kind)}
-        )
+        event: Event = kind(**{field.name: _read(value[field.name], field.type) for field in fields(kind)})
         return event
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, OverflowError):
         return Unknown(line)
+
+
+def _read(value: Any, kind: Any) -> Any:
+    """`value` as a field of that type. Raises `TypeError` for one of another, `ValueError` for no number."""
+    if kind is float:
+        return float(value)
+    if not isinstance(value, get_origin(kind) if get_origin(kind) in (list, dict) else kind):
+        raise TypeError
+    return value
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:

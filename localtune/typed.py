@@ -1,13 +1,17 @@
 """Command lines as they can be typed here: what every command that is shown to somebody is put together with.
 
 A POSIX shell takes single quotes; cmd.exe only double ones, and gives the line to the program, which splits it by the
-rules of Microsoft's C runtime.
+rules of Microsoft's C runtime. A POSIX shell puts in the home folder for `~`. On Windows it is spelled out: cmd.exe and
+PowerShell agree on no name for it. Where that is shown with `~\\…`, localtune's own commands put it in themselves
+(there click does so for every argument); other programs do not.
 """
 
 import re
 import shlex
 import sys
 from pathlib import Path
+
+from localtune.redacted import from_home
 
 WINDOWS = sys.platform == "win32"
 _PLAIN = re.compile(r"[\w./\\:+=~%-]+")
@@ -16,7 +20,13 @@ _PLAIN = re.compile(r"[\w./\\:+=~%-]+")
 
 def typed(*words: str | Path, windows: bool = WINDOWS) -> str:
     """`words` as a line, each of them one word for the program whatever it holds."""
-    return " ".join(_for_cmd(str(word)) if windows else shlex.quote(str(word)) for word in words)
+    return " ".join(_for_cmd(str(word)) if windows else _for_posix(str(word)) for word in words)
+
+
+def _for_posix(word: str) -> str:
+    """No shell sees a home folder in a quoted "~"."""
+    below = from_home(word)
+    return shlex.quote(word) if below is None else "~/" + (shlex.quote(below) if below else "")
 
 
 def _for_cmd(word: str) -> str:

@@ -1,7 +1,9 @@
 """The command line: results on stdout, talk on stderr, exit codes as part of the interface.
 
 0 ok, 1 the run failed, 2 input, 3 environment, 4 resources, 130/143 stopped with a checkpoint. A sub-command's module
-is imported when it is named, so that `localtune --help` answers at once.
+is imported when it is named, so that `localtune --help` answers at once. Nothing that `localtune.redacted` takes for a
+token is printed. The home folder is `~` but where programs read: in JSON, in what `path` verbs print, and in the paths
+of products on a stdout that is no terminal.
 """
 
 import errno
@@ -12,7 +14,9 @@ import sys
 import click
 
 from localtune import __version__
+from localtune.cli.leaving import leaving_on_signals
 from localtune.errors import LocaltuneError, Problem
+from localtune.redacted import guard
 
 COMMANDS = {
     "run": "run:run",
@@ -117,9 +121,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    guard()
     out = sys.stdout
     try:
-        code = localtune.main(standalone_mode=False)
+        with leaving_on_signals():
+            code = localtune.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = 2

@@ -13,7 +13,7 @@ import click
 
 from localtune.chat.answer import Answer
 from localtune.chat.terminal import unechoed
-from localtune.errors import safe
+from localtune.errors import escaped
 
 WIDE = 100
 """Columns from which two answers stand side by side."""
@@ -81,4 +81,4 @@ def _heard(answer: Answer, show: Callable[[str], None]) -> None:
 
 
 def _shown(text: str) -> str:
-    return safe(text, limit=max(1, len(text) * 12), keep=JOINERS)
+    return escaped(text, limit=max(1, len(text) * 12), keep=JOINERS)

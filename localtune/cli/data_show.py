@@ -18,7 +18,7 @@ from localtune.data.opened import Opened
 from localtune.data.paint import paint
 from localtune.data.rendering import Rendering
 from localtune.data.tokenizer import Tokenizer
-from localtune.errors import InputError, Problem, safe
+from localtune.errors import InputError, Problem, escaped, safe
 
 JOINERS = "\u200c\u200d"
 """Written inside words of Persian and Hindi, and inside emoji; they steer no terminal."""
@@ -233,7 +233,7 @@ def _title(place: str, text: str) -> Iterator[str]:
 
 
 def _shown(text: str) -> str:
-    return safe(text, limit=max(1, len(text) * 12), keep=JOINERS)
+    return escaped(text, limit=max(1, len(text) * 12), keep=JOINERS)
 
 
 def _stats_lines(measured: Measured) -> Iterator[str]:

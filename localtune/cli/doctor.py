@@ -9,6 +9,7 @@ import click
 
 from localtune.doctor import LOOKS, Finding, can_train, examine
 from localtune.errors import MachineError, safe
+from localtune.redacted import redact
 
 
 @click.command()
@@ -18,11 +19,16 @@ def doctor(as_json: bool) -> None:
     findings = examine(LOOKS)
     able = can_train(findings)
     if as_json:
-        click.echo(json.dumps({"can_train": able, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        click.echo(json.dumps({"can_train": able, "findings": [_redacted(finding) for finding in findings]}, indent=2))
     else:
         for line in lines(findings):
             click.echo(line)
     sys.exit(0 if able else MachineError.exit_code)
+
+
+def _redacted(finding: Finding) -> dict[str, object]:
+    """A finding is words: none of its paths is for a program."""
+    return asdict(finding) | {"text": redact(finding.text), "fix": redact(finding.fix)}
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[str]:

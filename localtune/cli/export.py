@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from localtune.adapter import CONFIG_FILE, Full, base_of
-from localtune.cli.making import ended, path_of, shown
+from localtune.cli.making import ended, made, path_of, shown
 from localtune.cli.options import confirm_download
 from localtune.deliver.llama_cpp import commands
 from localtune.errors import InputError, Problem
@@ -23,8 +23,7 @@ from localtune.products.adapter_gguf import export_adapter, export_adapter_folde
 from localtune.products.delivery import TARGETS, check_targets, deliver, describe
 from localtune.products.gguf import Tools, export, source_of_run
 from localtune.products.source import Source, of_folder
-from localtune.runs.files import folder_size, is_complete
-from localtune.sizes import readable
+from localtune.runs.files import is_complete
 from localtune.typed import typed
 
 
@@ -83,7 +82,7 @@ def export_command(
     asked = _Asked(_encodings(gguf or "Q8_0"), path_of(output), not no_proof, tools, chosen, called)
     files = shown(_exporting(name, asked), as_json)
     for path in files if not as_json else []:
-        click.echo(f"{path}  {readable(path.stat().st_size)}")
+        click.echo(made(path))
     if not as_json:
         ways = [f"localtune chat {typed(files[0])}", *commands(files[0])]
         click.echo(f"next: {'   or   '.join(ways)}", err=True)
@@ -136,7 +135,7 @@ def _adapter_alone(name: str, found: _Found | None, output: Path | None, as_json
     else:
         path = shown(export_adapter_folder(*found, output or Path.cwd() / "export"), as_json)
     if not as_json:
-        click.echo(f"{path}  {readable(path.stat().st_size)}")
+        click.echo(made(path))
         chat = typed("localtune", "chat", "BASE.gguf", "--lora", path)
         click.echo(f"next: {chat}   (BASE.gguf: localtune export BASE)", err=True)
 
@@ -147,7 +146,7 @@ def _copy_for_mlx_lm(name: str, found: _Found | None, output: Path | None, as_js
     with writing(folder.parent):
         shown(copy_for_mlx_lm(adapter, model, folder), as_json)
     if not as_json:
-        click.echo(f"{folder}  {readable(folder_size(folder))}")
+        click.echo(made(folder))
         again = typed("mlx_lm.generate", "--model", model.folder, "--adapter-path", folder, "--prompt", "Hello")
         click.echo(f"next: {again}", err=True)
 

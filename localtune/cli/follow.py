@@ -1,8 +1,10 @@
 """Following a run: a live display in a terminal, one line per report elsewhere, JSON lines for programs.
 
-It only reads the run folder. Ctrl+C ends the viewer or, asked for, the run; the run itself belongs to its supervisor.
+It only reads the run folder. Ctrl+C ends the viewer or, asked for, the run; SIGTERM and SIGHUP end the viewer; the run
+itself belongs to its supervisor. Where a new worker repeats updates, so does what is shown, from the last checkpoint.
 """
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -13,9 +15,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from localtune import pace
+from localtune.cli.growing import Growing
 from localtune.cli.show import speed, step_line
-from localtune.errors import Problem
-from localtune.events import Event, Failed, Step, to_json
+from localtune.errors import Problem, safe
+from localtune.events import Event, Failed, Step, Warn, to_json
 from localtune.runs.folder import ALIVE, Run, Status
 from localtune.sizes import readable
 from localtune.words import duration, event_lines
@@ -38,16 +42,14 @@ class Shown(Protocol):
 
 @dataclass
 class Pace:
-    """How long it will take, from the last 50 updates."""
+    """How long it will take, from the last updates."""
 
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=50))
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=pace.RECENT))
 
     def remaining(self, step: Step) -> float | None:
         """Seconds to the end; None for the first ten updates."""
         self.recent.append(step.seconds)
-        if len(self.recent) < 10:
-            return None
-        return sum(self.recent) / len(self.recent) * (step.steps - step.step)
+        return pace.remaining(tuple(self.recent), step.steps - step.step)
 
 
 @dataclass
@@ -116,38 +118,47 @@ class Lines:
         """Nothing is kept open."""
 
 
-@dataclass
 class Viewer:
     """Shows a run from byte `offset` of its events; interrupted, it can go on where it was."""
 
-    run: Run
-    shown: Shown
-    offset: int = 0
-    failed: bool = False
+    def __init__(self, run: Run, shown: Shown, offset: int = 0) -> None:
+        self.run, self.shown = run, shown
+        self._events = Growing(run.events, offset)
+        self._last: Event | None = None
+        self._waits = ""
 
     def to_the_end(self) -> Status:
         """Show the run until it ends; returns its last status."""
         try:
             status = self._watch()
         finally:
-            self.shown.close()
-        if status.state == "crashed" and not self.failed:
+            with contextlib.suppress(OSError):  # nothing can be written where the terminal is gone
+                self.shown.close()
+        if status.state == "crashed" and not isinstance(self._last, Failed):
             click.echo(str(crashed(self.run, status)), err=True)
         return status
 
     def _watch(self) -> Status:
         while True:
             status = self.run.status()
-            for event, end in self.run.read_events(self.offset):
-                self.offset = end
+            for event in self._events.fresh():
+                self._last = event
                 self.shown.show(event)
-                self.failed = isinstance(event, Failed)
+            self._say_why_it_waits(status)
             if status.state not in ALIVE:
                 again = self.run.status()  # it may have ended properly just after its process was looked for
                 if again == status:
                     return status
                 continue
             time.sleep(POLL)
+
+    def _say_why_it_waits(self, status: Status) -> None:
+        """Once for each pause: on a full disk there may be no room for the event that says so."""
+        why = safe(status.detail) if status.state == "paused" else ""
+        recorded = isinstance(self._last, Warn) and self._last.code == "run.paused"
+        if why and why != self._waits and not recorded:
+            click.echo(f"paused: {why}; it goes on by itself, or ends by  localtune stop {self.run.name}", err=True)
+        self._waits = why
 
 
 def viewer(run: Run, *, as_json: bool, offset: int = 0) -> Viewer:

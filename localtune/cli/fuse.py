@@ -6,14 +6,12 @@ from pathlib import Path
 import click
 
 from localtune.adapter import CONFIG_FILE, base_of
-from localtune.cli.making import ended, path_of, shown
+from localtune.cli.making import ended, made, path_of, shown
 from localtune.cli.options import confirm_download
 from localtune.errors import InputError, Problem
 from localtune.events import Event
 from localtune.model import resolve
 from localtune.products.fused import fuse_run, fused_adapter, requantised
-from localtune.runs.files import folder_size
-from localtune.sizes import readable
 from localtune.typed import typed
 
 
@@ -49,7 +47,7 @@ def fuse(
         folder = shown(requantised(job, path) if requantize else fuse_run(job, path, check=not no_proof), as_json)
         again = job.run.name
     if not as_json:
-        click.echo(f"{folder}  {readable(folder_size(folder))}")
+        click.echo(made(folder))
         click.echo(f"next: localtune export {again} --gguf Q8_0   or   localtune chat {typed(folder)}", err=True)
 
 

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import click
 
-from localtune.cli.making import path_of
+from localtune.cli.making import made, path_of
 from localtune.cli.options import to_json
 from localtune.errors import InputError, Problem
 from localtune.merging import How, merge
 from localtune.products import writing
-from localtune.runs.files import folder_size
-from localtune.sizes import readable
 from localtune.typed import typed
 
 
@@ -42,7 +40,7 @@ def merge_command(
     if as_json:
         click.echo(to_json({"folder": str(folder)} | asdict(done)))
         return
-    click.echo(f"{folder}  {readable(folder_size(folder))}")
+    click.echo(made(folder))
     module, share = done.kept_least
     kept = "nothing was cut" if done.kept == 1 else f"{done.kept:.2%} is left, least {share:.2%} in {module}"
     more = "; a higher --rank keeps more" if done.kept < 0.95 else ""

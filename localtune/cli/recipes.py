@@ -8,10 +8,11 @@ import click
 from localtune import recipe
 from localtune.cli.options import to_json
 from localtune.data.reading import find
-from localtune.errors import InputError, Problem
+from localtune.errors import InputError, Problem, safe
 from localtune.recipe.shipped import shipped
 from localtune.runs.files import write_bytes
 from localtune.settings import is_hub_data
+from localtune.typed import typed
 
 
 @click.group(invoke_without_command=True)
@@ -62,12 +63,13 @@ def init(data: str, model: str, output: Path) -> None:
     rows = _seen_from(Path(data), output.parent) if os.path.exists(data) or not is_hub_data(data) else data
     named = _seen_from(Path(model), output.parent) if os.path.isdir(model) else model
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(output, recipe.starter(rows, named).encode("utf-8"))
     schema_file = output.with_name("localtune.schema.json")
     fresh = (to_json(recipe.schema()) + "\n").encode("utf-8")
     if not schema_file.is_file() or schema_file.read_bytes() != fresh:
         write_bytes(schema_file, fresh)
-    click.echo(f"wrote {output}, and {schema_file.name} for editors; next: localtune plan {output}", err=True)
+    write_bytes(output, recipe.starter(rows, named).encode("utf-8"))  # last: it says that all is done
+    further = typed("localtune", "plan", output)
+    click.echo(f"wrote {safe(str(output))}, and {schema_file.name} for editors; next: {further}", err=True)
 
 
 def _seen_from(path: Path, folder: Path) -> str:

@@ -5,16 +5,15 @@ import sys
 import click
 
 from localtune.cli.follow import Viewer, ask_on_interrupt, exit_code, viewer
+from localtune.cli.making import made
 from localtune.cli.options import confirm_download, read_recipe, recipe_arguments, to_json
 from localtune.cli.show import plan_lines, report_lines
 from localtune.errors import InputError, Problem
 from localtune.launch import check, create_run, make_ready, start
 from localtune.runs import checkpoints
-from localtune.runs.files import folder_size
 from localtune.runs.folder import ALIVE, Run
 from localtune.runs.lock import owned
 from localtune.runs.store import find_run
-from localtune.sizes import readable
 from localtune.typed import typed
 
 
@@ -66,7 +65,7 @@ def _resumable(chosen: Run) -> tuple[Run, int]:
         raise InputError(Problem("run.done", "this run is done", where=chosen.name, fix=fix))
     if state in ALIVE:
         raise InputError(owned(chosen.folder, "a process"))
-    found = checkpoints.latest(chosen)
+    found = checkpoints.newest(chosen)
     said = f"going on after update {found[0].step}" if found else "no checkpoint yet: starting again"
     _say(f"{chosen.name}: {said}")
     return chosen, found[0].events_offset if found else 0
@@ -92,7 +91,7 @@ def _next(chosen: Run) -> None:
     """Every product with its size, and what can be typed now."""
     products = chosen.products()
     for product in products:
-        click.echo(f"{product}  {readable(folder_size(product))}")
+        click.echo(made(product))
     files = [path for path in products if path.suffix == ".gguf" and not path.stem.endswith("-LoRA")]
     compare = f"localtune chat {chosen.name} --compare"
     further = typed("localtune", "chat", files[-1]) if files else f"localtune export {chosen.name} --gguf Q8_0"

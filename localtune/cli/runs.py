@@ -1,6 +1,5 @@
 """`localtune runs`, `tail` and `stop`: what ran, what runs, and how to end it."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +7,12 @@ from typing import Any
 import click
 
 from localtune.cli.follow import exit_code, viewer
+from localtune.cli.making import made
 from localtune.cli.options import to_json
 from localtune.cli.runs_diff import diff
 from localtune.cli.runs_report import report
 from localtune.cli.show import plan_lines
+from localtune.durable import remove_folder
 from localtune.errors import InputError, Problem, safe
 from localtune.events import Evaluation, Event, Sample, Step
 from localtune.job import read_plan
@@ -20,7 +21,6 @@ from localtune.runs.files import folder_size, read_json
 from localtune.runs.folder import ALIVE, Run
 from localtune.runs.lock import PRODUCTS, SUPERVISOR, WORKER, RunLock, owned
 from localtune.runs.store import all_runs, find_run, root
-from localtune.sizes import readable
 from localtune.typed import typed
 from localtune.words import event_lines
 
@@ -89,7 +89,7 @@ def show(name: str, as_json: bool) -> None:
         for line in event_lines(event):
             click.echo(line)
     for product in run.products():
-        click.echo(f"{product}  {readable(folder_size(product))}")
+        click.echo(made(product))
 
 
 def _notable(run: Run) -> Iterator[Event]:
@@ -127,7 +127,7 @@ def rm(name: str, yes: bool) -> None:
             fix = f"localtune runs rm {run.name} --yes"
             raise InputError(Problem("run.confirm", "nothing was removed: there is nobody to ask", fix=fix))
         click.confirm(f"remove {run.folder} ({folder_size(run.folder) / 1e6:.1f} MB)?", abort=True, err=True)
-    shutil.rmtree(run.folder)
+    remove_folder(run.folder)
     click.echo(f"removed {run.name}", err=True)
 
 

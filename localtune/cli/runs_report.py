@@ -12,7 +12,7 @@ import click
 from localtune.cli.loss_picture import Losses, escaped, picture
 from localtune.cli.options import to_json
 from localtune.cli.show import plan_lines
-from localtune.errors import InputError, LocaltuneError, Problem
+from localtune.errors import InputError, LocaltuneError, Problem, safe
 from localtune.events import Done, Evaluation, Event, Match, Proof, Sample, Step, Warn
 from localtune.job import read_plan
 from localtune.recipe import load
@@ -56,7 +56,7 @@ def report(name: str, output: Path, as_json: bool) -> None:
     if as_json:
         click.echo(to_json({"report": str(output.absolute()), "size": output.stat().st_size}))
     else:
-        click.echo(f"wrote {output}", err=True)
+        click.echo(safe(f"wrote {output}"), err=True)
 
 
 def _read(run: Run) -> tuple[Losses, list[Event]]:

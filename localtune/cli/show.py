@@ -50,9 +50,13 @@ def report_lines(report: Report) -> Iterator[str]:
 
 
 def plan_lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
-    """The plan as a person reads it."""
+    """The plan as a person reads it; safe for a screen."""
+    yield from map(safe, _plan_lines(plan, recipe))
+
+
+def _plan_lines(plan: Plan, recipe: Recipe) -> Iterator[str]:
     share = plan.trainable / plan.parameters
-    yield f"model    {safe(recipe.model)}  {plan.parameters / 1e6:,.1f} M parameters on {plan.device.name}"
+    yield f"model    {recipe.model}  {plan.parameters / 1e6:,.1f} M parameters on {plan.device.name}"
     yield f"         {plan.device.reason}"
     yield (
         f"trains   {recipe.train.method}: {plan.trainable:,} weights ({share:.1%}), base in {plan.precision.storage}, "

@@ -1,10 +1,15 @@
-"""What is kept and said when the app itself fails: the traceback goes to a file, a sentence to the screen."""
+"""What is kept and said when the app itself fails: the traceback goes to a file, a sentence to the screen.
+
+Neither names tokens or the home folder: such a file is attached to reports.
+"""
 
 import sys
 import traceback
 from pathlib import Path
 
+from localtune.durable import write_bytes
 from localtune.errors import Problem
+from localtune.redacted import redact
 
 NAME = "crash.txt"
 
@@ -15,7 +20,7 @@ def keep(folder: Path) -> str:
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+        write_bytes(path, redact(traceback.format_exc()).encode("utf-8", "backslashreplace"))
         where = str(path)
     except OSError:
         where = ""

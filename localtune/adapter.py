@@ -18,6 +18,7 @@ import numpy as np
 from localtune.batch import Floats
 from localtune.errors import InputError, Problem
 from localtune.model.json_object import read_object
+from localtune.model.links import refuse_links_out
 from localtune.model.weights import DTYPES, Weights, one_file
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj")
@@ -119,7 +120,7 @@ def peft_config(lora: Lora, modules: Sequence[str], base: str, revision: str | N
 
 def base_of(folder: Path) -> str | None:
     """The model that an adapter folder names as its base."""
-    base = read_object(folder / CONFIG_FILE).get("base_model_name_or_path")
+    base = _config(folder).get("base_model_name_or_path")
     return base if isinstance(base, str) and base else None
 
 
@@ -136,11 +137,11 @@ _PLAIN_STARTS = (None, True, False, "gaussian", "orthogonal", "eva", "mica")
 def read_peft_config(folder: Path) -> Lora:
     """The `Lora` of an adapter folder.
 
-    Raises `InputError` for a file that is no JSON object (model.json), for what is not a plain LoRA, DoRA or rsLoRA
-    (adapter.unsupported), for values of another type or range than PEFT writes (adapter.unreadable), all of them.
+    Raises `InputError` for a link to a file elsewhere, as its weights too may not be (model.link), for a file that is
+    no JSON object (model.json), for what is not a plain LoRA, DoRA or rsLoRA (adapter.unsupported), for values of
+    another type or range than PEFT writes (adapter.unreadable), all of them.
     """
-    path = folder / CONFIG_FILE
-    config = read_object(path)
+    path, config = folder / CONFIG_FILE, _config(folder)
     problems = []
     if unmapped := _unmapped(config):
         fix = "take a plain LoRA, rsLoRA or DoRA"
@@ -187,6 +188,11 @@ def read_updates(folder: Path, lora: Lora) -> tuple[dict[str, Update], Weights]:
         raise InputError(Problem("adapter.unreadable", what, str(folder), evidence, fix))
     found = {module: Update(parts[_A], parts[_B], parts.get(_MAGNITUDE)) for module, parts in modules.items()}
     return found, weights
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    refuse_links_out(folder, [folder / CONFIG_FILE, folder / WEIGHTS_FILE])
+    return read_object(folder / CONFIG_FILE)
 
 
 def _unmapped(config: Mapping[str, Any]) -> list[str]:

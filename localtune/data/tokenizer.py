@@ -7,17 +7,26 @@ characters and include blanks, whatever the file says about trimming them.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import tokenizers
 
 from localtune.data.control import Control, looks_like_control
 from localtune.errors import InputError, Problem, safe
+from localtune.model.json_object import read_object, recoded
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FILES = ("chat_template.jinja", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
+LIMIT, VALUES = 64_000_000, 3_000_000
+"""Bytes and values of a file; the largest honest one, of 262 thousand tokens and 515 thousand merges, has 33 MB and 2.2
+million."""
+TEMPLATE_LIMIT = 1_000_000
+"""Bytes of a chat template."""
 _NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
@@ -34,6 +43,7 @@ class Tokenizer:
         self.template = _template_text(folder, config)
         """Source of the chat template; None for a base model."""
         self._plain = _build(self._state, folder)
+        self._variants: dict[tuple[bool, bool], tuple[tokenizers.Tokenizer, dict[int, int]]] = {}
         self._add_bos = bool(config.get("add_bos_token"))
         added = {str(token["content"]): bool(token["special"]) for token in self._state.get("added_tokens", [])}
         self.control = Control([s for s, special in added.items() if looks_like_control(s, special, self._source)])
@@ -71,9 +81,12 @@ class Tokenizer:
     @cached_property
     def prefix(self) -> tuple[int, ...]:
         """Ids before a raw text: what the post-processor puts there, or BOS where only the configuration says so."""
-        ids = self._plain.encode("a").ids
-        bare = self._plain.encode("a", add_special_tokens=False).ids
+        ids = _sound(self._plain.encode, "a").ids
+        bare = _sound(self._plain.encode, "a", add_special_tokens=False).ids
         before = next((i for i in range(len(ids)) if ids[i : i + len(bare)] == bare), 0)
+        if any(self._plain.id_to_token(number) is None for number in ids[:before]):
+            what = f"puts the ids {ids[:before][:8]} before a text, and has no such tokens"
+            raise InputError(Problem("tokenizer.broken", what, "tokenizer.json", fix="download the model again"))
         if before == 0 and self._add_bos and self.bos_id is not None:
             return (self.bos_id,)
         return tuple(ids[:before])
@@ -97,7 +110,7 @@ class Tokenizer:
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """Ids of `text`, with `special` after the prefix of a raw text, unless `text` begins with BOS itself."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        ids: list[int] = _sound(self._plain.encode, text, add_special_tokens=False).ids
         return self.with_prefix(ids) if special else ids
 
     def with_prefix(self, ids: list[int]) -> list[int]:
@@ -108,7 +121,7 @@ class Tokenizer:
 
     def encode_texts(self, texts: Sequence[str]) -> list[tokenizers.Encoding]:
         """Encodings of many texts without special tokens, on all cores."""
-        return self._plain.encode_batch(list(texts), add_special_tokens=False)
+        return _sound(self._plain.encode_batch, list(texts), add_special_tokens=False)
 
     def encode_framed(self, text: str) -> tuple[list[int], tokenizers.Encoding]:
         """Ids and offsets of a text whose true control tokens are framed; everything else is plain text.
@@ -123,7 +136,7 @@ class Tokenizer:
         With `continuing` the texts follow another text: no blank is put before them. Raises `ValueError` as above.
         """
         variant, _ = self._variant(framed=False, continuing=continuing)
-        batch = variant.encode_batch_fast(list(texts), add_special_tokens=False)
+        batch = _sound(variant.encode_batch_fast, list(texts), add_special_tokens=False)
         return [
             self._framed_ids(text, continuing)[0] if self.control.pattern.search(text) else encoding.ids
             for text, encoding in zip(texts, batch, strict=True)
@@ -131,19 +144,23 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         """Text of `ids`."""
-        return str(self._plain.decode(list(ids), skip_special_tokens=skip_special))
+        return str(_sound(self._plain.decode, list(ids), skip_special_tokens=skip_special))
 
     def _framed_ids(self, text: str, continuing: bool) -> tuple[list[int], tokenizers.Encoding]:
         variant, real = self._variant(framed=True, continuing=continuing)
-        encoding = variant.encode(text, add_special_tokens=False)
+        encoding = _sound(variant.encode, text, add_special_tokens=False)
         ids = [real.get(i, i) for i in encoding.ids]
         if sum(i in self.control_ids for i in ids) != self.control.frames(text):
             raise ValueError("a control token came out of plain text")
         return ids, encoding
 
-    @cache  # noqa: B019
     def _variant(self, framed: bool, continuing: bool) -> tuple[tokenizers.Tokenizer, dict[int, int]]:
-        """Another reading of the same file, and its ids of added tokens -> the real ones."""
+        """Another reading of the same file, made once, and its ids of added tokens -> the real ones."""
+        if (framed, continuing) not in self._variants:
+            self._variants[framed, continuing] = self._made(framed, continuing)
+        return self._variants[framed, continuing]
+
+    def _made(self, framed: bool, continuing: bool) -> tuple[tokenizers.Tokenizer, dict[int, int]]:
         state = json.loads(json.dumps(self._state))
         if continuing:
             state["normalizer"] = _without_prepend(state.get("normalizer"))
@@ -180,21 +197,32 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        what = f"is not JSON: {safe(str(error), 200)}"
-        raise InputError(Problem("tokenizer.broken", what, path.name, fix="download the model again")) from None
-    if not isinstance(value, dict):
-        raise InputError(Problem("tokenizer.broken", "is no JSON object", path.name, fix="download the model again"))
-    return value
+        return read_object(path, LIMIT, VALUES)
+    except InputError as error:
+        raise recoded(error, "tokenizer.broken", "download the model again") from None
 
 
 def _build(state: dict[str, Any], folder: Path) -> tokenizers.Tokenizer:
     try:
-        return tokenizers.Tokenizer.from_str(json.dumps(state))
-    except Exception as error:  # the library raises nothing narrower
-        what = f"tokenizer.json cannot be read: {safe(str(error), 200)}"
+        return _sound(tokenizers.Tokenizer.from_str, json.dumps(state))
+    except InputError as error:
+        what = f"tokenizer.json cannot be read: {error.problems[0].what}"
         raise InputError(Problem("tokenizer.broken", what, folder.name, fix="download the model again")) from None
+
+
+def _sound(call: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """What `call` of the library returns. Raises `InputError` for whatever it raises: it has no narrower errors, and
+    none that is an `Exception` where its Rust code panics (a table of characters that is none, a pattern without end).
+    """
+    try:
+        return call(*given, **named)
+    except MemoryError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        what = safe(str(error), 200)
+        raise InputError(Problem("tokenizer.broken", what, "tokenizer.json", fix="download the model again")) from None
 
 
 def _special_names(*sources: dict[str, Any]) -> dict[str, str]:
@@ -211,16 +239,24 @@ def _special_names(*sources: dict[str, Any]) -> dict[str, str]:
 
 def _template_text(folder: Path, config: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
-    if path.is_file():
-        try:
-            return path.read_text("utf-8")
-        except UnicodeDecodeError:
-            raise InputError(Problem("tokenizer.broken", "is not UTF-8", path.name, fix="download it again")) from None
-    value = config.get("chat_template")
+    value = _read_template(path) if path.is_file() else config.get("chat_template")
     if isinstance(value, list):
-        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("default")
-    return value if isinstance(value, str) else None
+        named = [entry.get("template") for entry in value if isinstance(entry, dict) and entry.get("name") == "default"]
+        value = named[-1] if named else None
+    if not isinstance(value, str):
+        return None
+    if len(value) > TEMPLATE_LIMIT:
+        what = f"the chat template is larger than {TEMPLATE_LIMIT:,} bytes"
+        raise InputError(Problem("tokenizer.broken", what, folder.name, fix="use the model's original chat template"))
+    return value
+
+
+def _read_template(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(TEMPLATE_LIMIT + 1).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError:
+        raise InputError(Problem("tokenizer.broken", "is not UTF-8", path.name, fix="download it again")) from None
 
 
 def _untrimmed(part: Any) -> Any:

@@ -4,13 +4,13 @@ Sizes are bytes. The size of the hub's cache is counted for half a second at mos
 """
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from localtune.doctor.finding import Finding
+from localtune.durable import free_space
 
 COUNT_SECONDS = 0.5
 LITTLE = 10**9
@@ -27,7 +27,7 @@ def runs() -> Iterator[Finding]:
         fix = "set LOCALTUNE_RUNS to a folder that can be written"
         yield Finding("runs", "missing", f"{folder}: {reason}", fix, needed=True)
         return
-    free = shutil.disk_usage(_existing(folder)).free
+    free = free_space(_existing(folder))
     text = f"{folder}, {_counted(len(all_runs()), 'run')}, {free / 1e9:.1f} GB free"
     yield _roomy("runs", text, free, "localtune runs rm RUN, or set LOCALTUNE_RUNS to a folder on another disk")
 
@@ -42,7 +42,7 @@ def hub_cache() -> Iterator[Finding]:
         text = f"{folder}: {reason}; models in folders can be used, none can be downloaded"
         yield Finding("hub cache", "warning", text, "set HF_HOME to a folder that can be written")
         return
-    free = shutil.disk_usage(_existing(folder)).free
+    free = free_space(_existing(folder))
     size, whole = tree_size(folder, COUNT_SECONDS)
     models = sum(path.is_dir() for path in folder.glob("models--*"))
     text = f"{folder}, {_counted(models, 'model')}, {'' if whole else 'over '}{size / 1e9:.1f} GB"

@@ -6,9 +6,7 @@ says something else; alpha is the adapter's scale times r in float32, rsLoRA's t
 (DoRA's magnitudes, stacked experts, a tied head) is refused: fused into the base it loses nothing.
 """
 
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +16,7 @@ import numpy as np
 
 from localtune.adapter import Lora, Update, base_of, read_peft_config, read_updates
 from localtune.batch import Floats
+from localtune.durable import new_path
 from localtune.errors import InputError, Problem
 from localtune.export.families import convert
 from localtune.export.fingerprint import base_key
@@ -28,7 +27,6 @@ from localtune.export.placed import Placed
 from localtune.export.values import regrouped
 from localtune.model import ModelFiles
 from localtune.model.weights import Weights
-from localtune.runs.files import TEMPORARY
 
 Encoding = Literal["F32", "F16"]
 FUSE = "localtune export RUN --gguf Q8_0  fuses it into a whole model"
@@ -71,14 +69,8 @@ def write_adapter(
         for module, update in updates.items()
         for name, values in _pair(targets[f"{module}.weight"], update, weights, model.config.head_dim)
     ]
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
-    try:
+    with new_path(path) as temporary:
         _write(temporary, conversion.architecture, keys, tensors)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
     return Written(tuple(updates), alpha, path.stat().st_size)
 
 
@@ -147,8 +139,5 @@ def _write(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.flush()
-        assert writer.fout is not None
-        os.fsync(writer.fout[0].fileno())
     finally:
         writer.close()

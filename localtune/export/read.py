@@ -12,6 +12,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +36,7 @@ _COUNT_LIMIT = 1 << 16
 _NAME_LIMIT = 1 << 16
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _LIST = 8, 9
+Bytes = bytes | mmap.mmap
 _FRESH = "get the file again, or export it again"
 
 
@@ -76,12 +78,18 @@ def read_gguf(path: Path) -> Summary:
 
     Raises `InputError`: gguf.foreign, .version, .truncated, .damaged, .newer, .no-tensors, .unreadable.
     """
-    with _Header(path) as header:
-        metadata = {key: value for key, value, _ in header.entries()}
-        tensors = tuple(header.tensors(metadata.get("general.alignment", 32)))
+    with _mapped(path) as data:
+        return parse_gguf(data, path.name)
+
+
+def parse_gguf(data: Bytes, name: str) -> Summary:
+    """As `read_gguf`, of the bytes of a file called `name`."""
+    header = _Header(data, name)
+    metadata = {key: value for key, value, _ in header.entries()}
+    tensors = tuple(header.tensors(metadata.get("general.alignment", 32)))
     if not tensors:
         what = "holds no tensors: it is a vocabulary or metadata, not a model to chat with"
-        raise InputError(Problem("gguf.no-tensors", what, path.name, fix="pass a GGUF that holds a model"))
+        raise InputError(Problem("gguf.no-tensors", what, name, fix="pass a GGUF that holds a model"))
     return Summary(header.version, str(metadata.get("general.architecture", "")), metadata, tensors)
 
 
@@ -90,42 +98,44 @@ def place_of_string(path: Path, key: str) -> tuple[int, int]:
 
     Raises `KeyError` where there is none, and `InputError` as `read_gguf` does.
     """
-    with _Header(path) as header:
+    with _mapped(path) as data:
+        header = _Header(data, path.name)
         for name, value, start in header.entries():
             if name == key and isinstance(value, str):
                 return start, header.position - start
     raise KeyError(key)
 
 
-class _Header:
-    """A position that walks over a mapped file."""
+@contextmanager
+def _mapped(path: Path) -> Iterator[Bytes]:
+    """The bytes of a regular file: a pipe would never end."""
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(0, "is not a regular file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise InputError(Problem("gguf.unreadable", what, path.name, fix="check the path")) from None
+    try:
+        yield data
+    finally:
+        if isinstance(data, mmap.mmap):
+            data.close()
 
-    def __init__(self, path: Path) -> None:
-        self._name = path.name
-        try:
-            with path.open("rb") as file:
-                self._size = os.fstat(file.fileno()).st_size
-                self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._size else b""
-        except OSError as error:
-            what = f"cannot be read: {error.strerror or error}"
-            raise InputError(Problem("gguf.unreadable", what, self._name, fix="check the path")) from None
+
+class _Header:
+    """A position that walks over the bytes of a file."""
+
+    def __init__(self, data: Bytes, name: str) -> None:
+        self._name, self._data, self._size = name, data, len(data)
         self.position = 0
         self.version = 0
         self._counts = (0, 0)
         self._items = 0
         self._text = 0
-
-    def __enter__(self) -> "_Header":
-        try:
-            self._open()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if isinstance(self._data, mmap.mmap):
-            self._data.close()
+        self._open()
 
     def entries(self) -> Iterator[tuple[str, Any, int]]:
         """Key, value, and where the value's data begins. To be walked to its end before `tensors`."""

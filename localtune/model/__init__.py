@@ -1,6 +1,7 @@
 """A model's files: found or downloaded, checked, and described by known keys. Nothing of a model is ever executed.
 
-Links are followed, since the hub's cache consists of them; names taken from a model's own files never leave its folder.
+Of what is read, links are followed within the folder and to the contents of the hub's cache, and nowhere else; names
+taken from a model's own files never leave its folder.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from localtune.model.config import ModelConfig as ModelConfig
 from localtune.model.config import model_config, read_config, stop_ids
 from localtune.model.hub import Download as Download
 from localtune.model.hub import snapshot
+from localtune.model.links import refuse_links_out
 from localtune.model.quantized import unpacked
 from localtune.model.tensors import TensorInfo as TensorInfo
 from localtune.model.tensors import read_tensors
@@ -84,6 +86,7 @@ def resolve(
     damaged, or wants to run code, and `MachineError` for one that this machine cannot get.
     """
     folder, revision = _locate(name, base, offline, confirm)
+    refuse_links_out(folder)
     config = read_config(folder)
     tensors = read_tensors(folder)
     found = ModelFiles(name, folder, revision, model_config(config, tensors), tensors, stop_ids(folder, config))

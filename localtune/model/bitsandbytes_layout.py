@@ -144,7 +144,7 @@ def _state(weights: Weights, name: str) -> _State:
     block, nested, offset = found.get("blocksize"), found.get("nested_blocksize", 0), found.get("nested_offset", 0.0)
     if not isinstance(shape, list) or len(shape) != 2 or not all(map(_size, shape)) or kind is None:
         _refuse(name, f"has shape {str(shape)[:40]} and dtype {str(found.get('dtype'))[:40]}")
-    if not _size(block) or not (nested == 0 or _size(nested)) or type(offset) is not float:
+    if not _size(block) or not (nested == 0 or _size(nested)) or type(offset) is not float or not math.isfinite(offset):
         _refuse(name, "has no usable blocksize, nested_blocksize or nested_offset")
     return _State((shape[0], shape[1]), kind, block, nested, offset)
 

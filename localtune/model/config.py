@@ -71,6 +71,7 @@ def model_config(config: Mapping[str, Any], tensors: Sequence[TensorInfo]) -> Mo
         _refuse("head_dim", f"is missing, and hidden_size {hidden} is no multiple of num_attention_heads {heads}")
     theta, scaling = _rope(config)
     quantized = _quantized(config)
+    _check_sizes(config, tensors)
     return ModelConfig(
         architecture=architecture,
         model_type=model_type,
@@ -104,6 +105,19 @@ def stop_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
                 _refuse("eos_token_id", f"is {_shown(ids)}; expected a token id or a list of them", file)
             found.append(one)
     return tuple(dict.fromkeys(found))
+
+
+_LAYERS = 1000
+"""So many cost nothing, whatever the weights hold."""
+
+
+def _check_sizes(config: Mapping[str, Any], tensors: Sequence[TensorInfo]) -> None:
+    """Nothing is larger than the weights have room for: what follows counts by these numbers."""
+    bits = 8 * sum(tensor.size for tensor in tensors)
+    layers = max(len(tensors), _LAYERS)
+    for key, most in (("num_hidden_layers", layers), ("hidden_size", bits), ("intermediate_size", bits)):
+        if _count(config, key) > most:
+            _refuse(key, f"is {config[key]:,}; {len(tensors):,} tensors of {bits // 8:,} bytes have no room for that")
 
 
 def _architecture(config: Mapping[str, Any]) -> str:
@@ -213,7 +227,15 @@ def _scaling(group: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if kind == "default":
         return None
     rest = {key: value for key, value in group.items() if key not in ("type", "rope_type", "rope_theta")}
+    for key, value in rest.items():
+        if not all(map(_usable, value if isinstance(value, list) else [value])):
+            _refuse("rope_scaling", f"has {_shown(key)[1:-1]} {_shown(value)}; expected finite numbers")
     return {"rope_type": "longrope" if kind == "su" else kind, **rest}
+
+
+def _usable(value: Any) -> bool:
+    """Text, null, truth values, and numbers that a float holds."""
+    return value is None or isinstance(value, str) or (isinstance(value, int | float) and abs(value) < 1e18)
 
 
 WINDOWS = {

@@ -6,12 +6,13 @@ while. No token is ever stored, passed on or printed. Sizes are bytes.
 
 import errno
 import os
-import shutil
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from localtune.durable import free_space
 from localtune.errors import InputError, LocaltuneError, MachineError, Problem, ResourceError
 
 PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "LICENSE*", "README.md"]
@@ -84,6 +85,7 @@ def _found(folder: str) -> tuple[Path, str]:
 
 def _announce(name: str, files: Any, confirm: Callable[[Download], bool] | None) -> None:
     """Ask for what is not in the cache, and make sure that the disk has room for it."""
+    refuse_names(name, [file.filename for file in files])
     missing = [file for file in files if file.will_download]
     if not missing:
         return
@@ -99,9 +101,25 @@ def _announce(name: str, files: Any, confirm: Callable[[Download], bool] | None)
         raise MachineError(Problem("model.declined", what, fix="pass a folder, or a smaller model"))
 
 
+_NAME = re.compile(
+    r"""[^/\\:<>"|?*\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]{1,200}(?<![. ])"""
+)
+"""A name that is one on every system and shows as what it is: no separators, no drives, no control or bidirectional
+characters, no half ones, and at its end nothing that Windows drops."""
+
+
+def refuse_names(name: str, files: Iterable[str]) -> None:
+    """Raise `InputError` (code model.names) where a file of the model `name` may not be called so on this machine."""
+    wrong = [file for file in files if not _NAME.fullmatch(file)]
+    if wrong:
+        what = f"{name} holds a file called {wrong[0][:200]!r}; that is no name on every system"
+        fix = "use another copy of this model; who made this one can rename the file"
+        raise InputError(Problem("model.names", what, fix=fix))
+
+
 def _free(path: Path) -> int:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    return shutil.disk_usage(folder).free
+    return free_space(folder)
 
 
 def _explain(name: str, revision: str | None, error: BaseException) -> NoReturn:

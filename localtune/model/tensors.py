@@ -1,24 +1,26 @@
 """Which tensors a model's weights hold, read from safetensors headers alone.
 
 The format (safetensors, "Format"): 8 bytes little-endian header length, a JSON object of name -> dtype, shape and
-data_offsets, then the data. Held exactly: the header is at most 100 MB and inside the file, every dtype is known,
+data_offsets, then the data. Held exactly: the header is inside the file, every dtype is known,
 shape times item size is the length of the data, the data lies gapless without overlap and ends with the file, no name
-is there twice in one file or in two. At most the header is read. Sizes are bytes.
+is there twice in one file or in two. At most the header is read. A header is at most 16 MB here, where the format would
+allow 100, and holds at most the values that `json_object` allows, some 80,000 matrices in one file, for reading it
+takes memory. Sizes are bytes.
 """
 
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from localtune.errors import InputError, Problem
 from localtune.model.json_object import parse_object, read_object
 
-HEADER_LIMIT = 100_000_000
-INDEX_LIMIT = 64_000_000
+HEADER_LIMIT = 16_000_000
+INDEX_LIMIT = 16_000_000
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -70,26 +72,34 @@ def read_tensors(folder: Path) -> tuple[TensorInfo, ...]:
 def read_header(path: Path) -> tuple[TensorInfo, ...]:
     """The tensors of one safetensors file, in the order of their data. Raises `InputError`."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would never end
+            raise _refusal(path.name, "is not a regular file")
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            _check_length(path.name, size, length)
-            content = file.read(length)
+            return parse_header(file, os.fstat(file.fileno()).st_size, path.name)
     except OSError as error:
         raise _refusal(path.name, f"cannot be read: {error.strerror}") from None
+
+
+def parse_header(file: BinaryIO, size: int, name: str) -> tuple[TensorInfo, ...]:
+    """As `read_header`, of the `size` bytes of `file`, which is called `name`."""
+    length = int.from_bytes(file.read(8), "little")
+    _check_length(name, size, length)
+    content = file.read(length)
     if content[:1] != b"{":
-        raise _refusal(path.name, "is not a safetensors file: its header is not a JSON object")
-    header = parse_object(content, path.name)
+        raise _refusal(name, "is not a safetensors file: its header is not a JSON object")
+    header = parse_object(content, name)
     header.pop("__metadata__", None)
-    entries = sorted((_entry(path.name, name, value) for name, value in header.items()), key=lambda entry: entry[0])
-    return tuple(_gapless(path.name, entries, 8 + length, size))
+    entries = sorted((_entry(name, key, value) for key, value in header.items()), key=lambda entry: entry[0])
+    return tuple(_gapless(name, entries, 8 + length, size))
 
 
 def _check_length(name: str, size: int, length: int) -> None:
     if size < 8:
         raise _truncated(name, f"is {size} bytes long; a safetensors file has at least 8")
     if length > HEADER_LIMIT:
-        raise _refusal(name, f"claims a header of {length:,} bytes; {HEADER_LIMIT:,} is the most there may be")
+        what = f"claims a header of {length:,} bytes; {HEADER_LIMIT:,} is the most there may be"
+        fix = "check that it is a safetensors file; weights in more files have shorter headers"
+        raise InputError(Problem("model.safetensors", what, name, fix=fix))
     if 8 + length > size:
         raise _truncated(name, f"is {size:,} bytes long, its header alone needs {8 + length:,}")
 
@@ -98,6 +108,8 @@ def _entry(file: str, name: str, value: Any) -> tuple[tuple[int, int], TensorInf
     """Offsets in the data, and the tensor they hold."""
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise _refusal(file, f"{name[:200]!r} has no dtype, shape and data_offsets")
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        raise _refusal(file, f"{name[:200]!r} holds half a character, which is no text")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
         raise _refusal(file, f"{name[:200]!r} has the unknown type {str(dtype)[:40]}")
@@ -139,18 +151,25 @@ def _index(folder: Path) -> dict[str, str]:
         if single:
             return {}
         raise InputError(_no_weights(folder))
-    weight_map = read_object(index, INDEX_LIMIT).get("weight_map")
+    weight_map = shards_of(read_object(index, INDEX_LIMIT))
+    for shard in sorted(set(weight_map.values())):
+        if not (folder / shard).is_file():
+            raise InputError(Problem("model.shard", "is missing; the index names it", shard, fix=_FRESH))
+    if single and set(weight_map.values()) != {WEIGHTS}:
+        what = f"holds both {WEIGHTS} and the shards of {INDEX}; programs differ in which they load"
+        raise InputError(Problem("model.two-sets", what, folder.name, fix="make a copy with only one of them"))
+    return weight_map
+
+
+def shards_of(index: Mapping[str, Any]) -> dict[str, str]:
+    """Tensor -> shard by the content of an index: plain names of files beside it. Raises `InputError`."""
+    weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(Problem("model.index", "has no weight_map", INDEX, fix=_FRESH))
     for shard in weight_map.values():
         if not isinstance(shard, str) or not _SHARD.fullmatch(shard):
             what = f"names the shard {str(shard)[:200]!r}; a file beside it ending in .safetensors is allowed"
             raise InputError(Problem("model.index", what, INDEX, fix="do not use this model: its files are not honest"))
-        if not (folder / shard).is_file():
-            raise InputError(Problem("model.shard", "is missing; the index names it", shard, fix=_FRESH))
-    if single and set(weight_map.values()) != {WEIGHTS}:
-        what = f"holds both {WEIGHTS} and the shards of {INDEX}; programs differ in which they load"
-        raise InputError(Problem("model.two-sets", what, folder.name, fix="make a copy with only one of them"))
     return dict(weight_map)
 
 

@@ -82,7 +82,7 @@ def read_value(text: str, name: str) -> Document:
 
     Anything that does not start with `[`, `{` or a quote is one scalar as it stands, so `Answer: #1` needs no quotes.
     """
-    data = text.strip().encode("utf-8", "surrogateescape")
+    data = text.strip().encode("utf-8", "surrogatepass")  # bytes that are no UTF-8, as those of the shell were not
     try:
         value = read(data, name).value if data[:1] in (b"[", b"{", b'"', b"'") else resolve(_decode(data, name))
     except InputError as error:

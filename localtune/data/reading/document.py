@@ -5,7 +5,7 @@ largest document; without one the file is one document.
 """
 
 from collections.abc import Iterator
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from localtune.data.reading.file import File, opened
 from localtune.data.reading.text import bad_byte, first_mark, is_clean, text_of, unmarked
@@ -20,17 +20,22 @@ _CHUNK = 2**20
 def rows(file: File, number: int, bad: BadRows, separator: str | None) -> Iterator[Row]:
     """Documents of `file`, the one with this `number`, as rows {"text": …}; unusable ones go to `bad`."""
     with opened(file) as stream:
-        line, column = 1, 0
-        for text, ended in _documents(_chunks(text_of(stream, file.codec)), separator):
-            blank = len(text) - len(text.lstrip())
-            if blank < len(text):
-                if problem := _fault(text, Place(file.shown, line), column, file.codec):
-                    bad.add(problem)
-                else:
-                    yield Row(Place(file.shown, line + text.count("\n", 0, blank), number), {"text": text})
-            for passed in (text, ended):
-                begin = passed.rfind("\n") + 1
-                line, column = line + passed.count("\n"), len(passed) - begin + (0 if begin else column)
+        yield from rows_of(stream, file, number, bad, separator)
+
+
+def rows_of(stream: BinaryIO, file: File, number: int, bad: BadRows, separator: str | None) -> Iterator[Row]:
+    """The same for the bytes of `file`."""
+    line, column = 1, 0
+    for text, ended in _documents(_chunks(text_of(stream, file.codec)), separator):
+        blank = len(text) - len(text.lstrip())
+        if blank < len(text):
+            if problem := _fault(text, Place(file.shown, line), column, file.codec):
+                bad.add(problem)
+            else:
+                yield Row(Place(file.shown, line + text.count("\n", 0, blank), number), {"text": text})
+        for passed in (text, ended):
+            begin = passed.rfind("\n") + 1
+            line, column = line + passed.count("\n"), len(passed) - begin + (0 if begin else column)
 
 
 def holds(file: File, separator: str, most: int) -> bool:

@@ -20,8 +20,9 @@ from localtune.errors import InputError, Problem
 from localtune.typed import typed
 
 Kind = Literal["jsonl", "json", "csv", "tsv", "parquet", "txt"]
-LONGEST = 64 * 2**20
-"""Bytes or characters of a line or of a value of a JSON file; of a CSV cell too."""
+LONGEST = 16 * 2**20
+"""Bytes or characters of a line or of a value of a JSON file; of a CSV cell too. A document of a text file is what it
+is: nothing is made of it but text."""
 
 
 @dataclass(frozen=True)

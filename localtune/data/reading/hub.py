@@ -5,8 +5,9 @@ ever executed: `datasets` no longer runs scripts. No token is stored or printed.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from localtune.data.reading.parquet import row_of
@@ -56,10 +57,11 @@ def resolve(name: str) -> list[Split]:
     try:
         import huggingface_hub
 
-        commit = huggingface_hub.HfApi().dataset_info(identity, revision=revision, timeout=30).sha
+        about = huggingface_hub.HfApi().dataset_info(identity, revision=revision, timeout=30)
     except Exception as error:
         _explain(identity, revision, error)
-    return splits_of(identity, config, commit)
+    _refuse_patterns(identity, about.card_data)
+    return splits_of(identity, config, about.sha)
 
 
 def splits_of(name: str, config: str | None, revision: str | None) -> list[Split]:
@@ -68,6 +70,8 @@ def splits_of(name: str, config: str | None, revision: str | None) -> list[Split
     try:
         configs = datasets.get_dataset_config_names(name, revision=revision)
         chosen = _config(name, config, configs)
+        builder = datasets.load_dataset_builder(name, chosen, revision=revision)
+        _refuse_elsewhere(name, revision, builder.config.data_files or {})
         splits = datasets.get_dataset_split_names(name, chosen, revision=revision)
     except InputError:
         raise
@@ -75,6 +79,38 @@ def splits_of(name: str, config: str | None, revision: str | None) -> list[Split
         _explain(name, revision, error)
     said = (f"{name}: read from the hub at commit {revision[:12]}",) if revision else ()
     return [Split(name, chosen, revision, split, said) for split in splits]
+
+
+def _refuse_elsewhere(name: str, revision: str | None, files: Mapping[str, Iterable[str]]) -> None:
+    """Raise `InputError` where a data set takes rows from files that are not its own.
+
+    A card may name any path as the place of its rows, and `datasets` then reads that file of this machine, or of the
+    network.
+    """
+    own = f"{SCHEME}{name}@{revision}/" if revision else str(Path(name).resolve())
+    for file in (file for part in files.values() for file in part):
+        is_own = file.startswith(own) and ".." not in file if revision else Path(file).resolve().is_relative_to(own)
+        if not is_own:
+            what = f"takes rows from {safe(file, 200)!r}, which is no file of the data set"
+            raise InputError(Problem("data.elsewhere", what, name, fix="do not use this data set: it is not honest"))
+
+
+def _refuse_patterns(name: str, card: Any) -> None:
+    """Raise `InputError` where the card of a data set names rows elsewhere: looking for them would ask for them."""
+    configs = card.get("configs") if card is not None else None
+    for config in configs if isinstance(configs, list) else []:
+        found = config.get("data_files") if isinstance(config, dict) else None
+        for pattern in _texts(found):
+            if "://" in pattern or ".." in pattern or pattern.startswith(("/", "\\", "~")) or pattern[1:2] == ":":
+                _refuse_elsewhere(name, "", {"": [pattern]})
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in lists and objects."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
 
 
 def rows(split: Split, number: int, bad: BadRows) -> Iterator[Row]:

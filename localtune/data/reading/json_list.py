@@ -9,10 +9,21 @@ inside a row is that row's problem.
 
 import json
 from collections.abc import Iterator
-from typing import Any, Never, TextIO
+from typing import Any, BinaryIO, Never, TextIO
 
 from localtune.data.reading.file import LONGEST, File, opened
-from localtune.data.reading.strict import LENIENT, STRICT, Fault, bad_text, explained, not_an_object
+from localtune.data.reading.strict import (
+    LENIENT,
+    STRICT,
+    TOO_DEEP,
+    TOO_MANY,
+    Fault,
+    bad_text,
+    explained,
+    not_an_object,
+    too_deep,
+    too_many,
+)
 from localtune.data.reading.text import bad_byte, first_mark, is_clean, text_of, unmarked
 from localtune.data.reading.window import window
 from localtune.data.rows import BadRows, Place, Row
@@ -31,16 +42,20 @@ _MEND = "mend or remove this row"
 def rows(file: File, number: int, bad: BadRows) -> Iterator[Row]:
     """Rows of `file`, the one with this `number`; unusable ones go to `bad`."""
     with opened(file) as stream:
-        text = _Window(text_of(stream, file.codec, "\n"), file)
-        values = _values(text)
-        for row, value in enumerate(values, start=1):
-            place = Place(file.shown, row, number)
-            if isinstance(value, dict):
-                yield Row(place, value)
-            else:
-                bad.add(value if isinstance(value, Problem) else text.problem(not_an_object(value), row=row))
-        if text.peek():
-            text.refuse("there is text after the end of the list", f"{typed('jq', '-c', '.[]', file.shown)} > x.jsonl")
+        yield from rows_of(stream, file, number, bad)
+
+
+def rows_of(stream: BinaryIO, file: File, number: int, bad: BadRows) -> Iterator[Row]:
+    """The same for the bytes of `file`."""
+    text = _Window(text_of(stream, file.codec, "\n"), file)
+    for row, value in enumerate(_values(text), start=1):
+        place = Place(file.shown, row, number)
+        if isinstance(value, dict):
+            yield Row(place, value)
+        else:
+            bad.add(value if isinstance(value, Problem) else text.problem(not_an_object(value), row=row))
+    if text.peek():
+        text.refuse("there is text after the end of the list", f"{typed('jq', '-c', '.[]', file.shown)} > x.jsonl")
 
 
 def is_one_row(value: Any) -> bool:
@@ -188,10 +203,12 @@ class _Window:
             try:
                 value, end = _decoded(self._text, self._at)
             except RecursionError:
-                self.refuse("nested too deeply")
+                self.refuse(TOO_DEEP)
             except json.JSONDecodeError as error:
                 if not self._may_go_on(error) or self._ended:
                     self.refuse(f"not JSON: {error.msg.lower().removesuffix(' at')}", at=error.pos)
+                if too_many(self._text[self._at :]):
+                    self.refuse(TOO_MANY)
                 self._more()
                 continue
             if end < len(self._text) or self._ended:
@@ -219,6 +236,8 @@ class _Window:
             return bad_byte(line, Place(self.shown, self._place(begin + first)[0]), self._file.codec)
         if fault is None and self._text.find("\\u", begin, end) >= 0 and (what := bad_text(value)):
             fault = Fault(what)
+        if fault is None and too_deep(self._text[begin:end], value):
+            fault = Fault(TOO_DEEP)
         if fault is None:
             return value
         shown = window(self._text[begin:end].replace("\n", " "), fault.at)

@@ -21,8 +21,13 @@ MEND = "mend or remove this line"
 def rows(file: File, number: int, bad: BadRows) -> Iterator[Row]:
     """Rows of `file`, the one with this `number`; unusable ones go to `bad`."""
     with opened(file) as stream:
-        utf8 = file.codec in ("utf-8", "utf-8-sig")
-        yield from _of_bytes(stream, file, number, bad) if utf8 else _of_text(stream, file, number, bad)
+        yield from rows_of(stream, file, number, bad)
+
+
+def rows_of(stream: BinaryIO, file: File, number: int, bad: BadRows) -> Iterator[Row]:
+    """The same for the bytes of `file`."""
+    utf8 = file.codec in ("utf-8", "utf-8-sig")
+    return _of_bytes(stream, file, number, bad) if utf8 else _of_text(stream, file, number, bad)
 
 
 def parse_line(raw: bytes, place: Place) -> dict[str, Any] | Problem:

@@ -1,7 +1,8 @@
 """JSON read strictly, and nothing else than what the text says.
 
 NaN, Infinity, numbers that overflow, keys given twice, NUL characters and lone surrogates are faults, as are numbers
-and nesting beyond what Python reads. The decoder is made once: making one for each row costs more than reading it.
+beyond what Python reads, nesting beyond `DEPTH` and more than `VALUES` values, which would take a hundred times the
+memory of their text. The decoder is made once: making one for each row costs more than reading it.
 """
 
 import json
@@ -10,9 +11,20 @@ import re
 from dataclasses import dataclass
 from typing import Any, Never
 
-from localtune.model.json_object import unique
+from localtune.model.json_object import is_deeper, unique
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|(-?Infinity|NaN)|(-?[0-9]{4301,})', re.DOTALL)
+DEPTH = 64
+"""Objects and lists inside each other; what rows honestly nest is a dozen deep."""
+VALUES = 1_000_000
+"""Values and keys of one row, counted generously: by separators outside of text, and brackets."""
+TOO_DEEP, TOO_MANY = "nested too deeply", f"more than {VALUES:,} values in one row"
+_FEW = 2**18
+"""Characters, in which there is no room for too many values."""
+_DIGITS = 4300
+"""Of a number that Python reads."""
+_STRING = re.compile(r'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+"""A string, or what of one there is: looking for the end of one that has none must not begin again at each quote."""
+_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|(-?Infinity|NaN)|(-?[0-9]++)', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -26,16 +38,34 @@ class Fault:
 
 def parse(text: str) -> Any | Fault:
     """The value of the whole of `text`."""
+    if too_many(text):
+        return Fault(TOO_MANY)
     try:
         value = _whole(text)
     except json.JSONDecodeError as error:
         return Fault(f"not JSON: {error.msg.lower().removesuffix(' at')}", error.pos)
     except RecursionError:
-        return Fault("nested too deeply")
+        return Fault(TOO_DEEP)
     except ValueError as error:
         return explained(error, text)
+    if too_deep(text, value):
+        return Fault(TOO_DEEP)
     escaped = "\\" in text and "\\u" in text  # one character is found many times faster than two
     return Fault(fault) if escaped and (fault := bad_text(value)) else value
+
+
+def too_many(text: str) -> bool:
+    """Whether `text` may hold more than `VALUES` values; strings, which cost time to find, are left out if need be."""
+    return len(text) > _FEW and _separators(text) > VALUES and _separators(_STRING.sub("", text)) > VALUES
+
+
+def _separators(text: str) -> int:
+    return sum(map(text.count, ",:[{"))
+
+
+def too_deep(text: str, value: Any) -> bool:
+    """Whether `value`, which `text` writes, is nested deeper than `DEPTH`; most rows have fewer brackets at all."""
+    return text.count("[") + text.count("{") > DEPTH and is_deeper(value, DEPTH)
 
 
 def _whole(text: str) -> Any:
@@ -50,7 +80,7 @@ def _whole(text: str) -> Any:
 def explained(error: ValueError, text: str) -> Fault:
     """What `STRICT` refused in `text`, which is JSON otherwise."""
     if "digits" in str(error) or "is no JSON number" in str(error):
-        found = next((match for match in _TOKEN.finditer(text) if match.lastindex), None)
+        found = next((match for match in _TOKEN.finditer(text) if match[1] or len(match[2] or "") > _DIGITS), None)
         if found and found[2]:
             return Fault(f"a number with {len(found[2].lstrip('-')):,} digits", found.start())
         return Fault(f"not JSON: {error}", found.start() if found else None)

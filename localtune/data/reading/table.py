@@ -9,6 +9,7 @@ counts as a problem of each. What would misplace all that follows (a quote that 
 import csv
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import BinaryIO
 
 from localtune.data.reading.file import LONGEST, File, opened
 from localtune.data.reading.text import bad_byte, is_clean, lines_of, text_of, unmarked
@@ -24,14 +25,19 @@ _MEND = "mend or remove this row"
 def rows(file: File, number: int, bad: BadRows) -> Iterator[Row]:
     """Rows of `file`, the one with this `number`; unusable ones go to `bad`."""
     with opened(file) as stream:
-        records = _Records(lines_of(text_of(stream, file.codec), file.shown), file.delimiter, file)
-        header = records.header()
-        while (cells := records.next(bad, number)) is not None:
-            place = Place(file.shown, records.line, number)
-            if problem := records.fault(cells, header, place):
-                bad.add(problem)
-            else:
-                yield Row(place, dict(zip(header, cells, strict=True)))
+        yield from rows_of(stream, file, number, bad)
+
+
+def rows_of(stream: BinaryIO, file: File, number: int, bad: BadRows) -> Iterator[Row]:
+    """The same for the bytes of `file`."""
+    records = _Records(lines_of(text_of(stream, file.codec), file.shown), file.delimiter, file)
+    header = records.header()
+    while (cells := records.next(bad, number)) is not None:
+        place = Place(file.shown, records.line, number)
+        if problem := records.fault(cells, header, place):
+            bad.add(problem)
+        else:
+            yield Row(place, dict(zip(header, cells, strict=True)))
     if records.read == 1:
         names = safe(", ".join(header), 200)
         what = f"holds one line and no rows; the first line names the columns: {names}"

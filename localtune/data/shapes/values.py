@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import Any, Never
 
+from localtune.data.reading.strict import DEPTH
 from localtune.data.rows import Row
 from localtune.errors import Problem, safe
-from localtune.model.json_object import unique
+from localtune.model.json_object import is_deeper, unique
 
 MEND = "mend or remove the row; --set data.on_error=skip passes over at most 1 % of such rows"
 
@@ -87,6 +88,8 @@ def json_value(source: str, name: str) -> Any:
     """The value that the string `source` writes as JSON. Raises `Unusable`, also for NaN and half surrogate pairs."""
     try:
         value = json.loads(source, parse_constant=_no_constant, object_pairs_hook=unique)
+        if is_deeper(value, DEPTH):
+            raise RecursionError
         if "\\u" in source:
             json.dumps(value, ensure_ascii=False).encode()
             if _holds_nul(value):

@@ -7,8 +7,8 @@ from localtune_tui.ascii_signs import ASCII
 from localtune_tui.run_view import State
 
 SIGNS = {
-    "created": "·", "starting": "●", "running": "●", "done": "✓", "stopped": "◌", "failed": "✗", "crashed": "✗",
-    "stalled": "!", "gone": "✗",
+    "created": "·", "starting": "●", "running": "●", "paused": "‖", "done": "✓", "stopped": "◌", "failed": "✗",
+    "crashed": "✗", "stalled": "!", "gone": "✗",
 }  # fmt: skip
 
 

@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rich.text import Text
 from textual import work
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.dom import DOMNode
@@ -25,6 +23,7 @@ from textual.worker import Worker, WorkerState
 from localtune.typed import typed
 from localtune_tui import state, terminal, theme
 from localtune_tui.control import Control
+from localtune_tui.ending import EndingApp
 from localtune_tui.everywhere import EVERYWHERE, MOVES, TYPED
 from localtune_tui.keys import Action, Keys, keys_file, known_ids, read_keys, unknown_ids
 from localtune_tui.screens import SCREENS, screen_class
@@ -47,7 +46,7 @@ CONTROL_SECONDS = 5.0
 """Between two looks whether another app has given back control."""
 
 
-class LocaltuneApp(App[int]):
+class LocaltuneApp(EndingApp):
     """Data, recipe, plan, training, comparison, export and the machine, by keyboard or mouse."""
 
     TITLE = "localtune"
@@ -94,7 +93,6 @@ class LocaltuneApp(App[int]):
             self.register_theme(each)
         self.theme = theme.fitting(self.state.text("theme", theme.DARK), os.environ)
         self.machine = self.state.text("machine")
-        self._forget_signals = terminal.leave_on_signals(self._leave_on_signal)
         self._look_for_control()
         self.set_interval(CONTROL_SECONDS, self._look_for_control)
         self._begin()
@@ -122,9 +120,10 @@ class LocaltuneApp(App[int]):
             self.say(self.control.reason or "the other localtune is gone: this one steers the runs now")
             self.refresh_bindings()
 
-    def _leave_on_signal(self, code: int) -> None:
+    def leave(self, code: int = 0) -> None:
+        """Remember the session, and end."""
         self._remember()
-        self.exit(code, return_code=code)
+        super().leave(code)
 
     def _remember(self) -> None:
         if self.current_mode in TABS:
@@ -132,10 +131,9 @@ class LocaltuneApp(App[int]):
         self.state.save()
 
     def on_unmount(self) -> None:
-        """Remember the session, leave control to others and signals to who had them."""
+        """Remember the session, and leave control to others."""
         self._remember()
         self.control.give_back()
-        self._forget_signals()
 
     # Where to
 
@@ -288,12 +286,6 @@ class LocaltuneApp(App[int]):
         if event.state == WorkerState.ERROR:
             error = event.worker.error
             self.say(f"{event.worker.name.strip('_')} failed: {type(error).__name__}: {error}", error=True)
-
-    def _fatal_error(self) -> None:
-        """A failure of the app itself: a sentence instead of a page with the values of variables; runs go on."""
-        from localtune_tui.crash import keep
-
-        self.panic(Text(keep(state.folder())))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """Our own names in style sheets, for themes that do not have them."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from localtune.durable import free_space
 from localtune.errors import LocaltuneError
 from localtune.runs.files import folder_size, read_json
 from localtune.runs.folder import ALIVE, Run
@@ -199,7 +200,7 @@ def _record(run: Run) -> tuple[dict[str, Any], ...]:
 
 def _free(run: Run) -> int:
     try:
-        return shutil.disk_usage(run.folder).free
+        return free_space(run.folder)
     except OSError:
         return 0
 

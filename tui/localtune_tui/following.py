@@ -1,8 +1,8 @@
 """Follows a run by its folder: each look reads only what was written since, and makes a new `RunView`.
 
 It survives whatever becomes of the folder: a torn last line waits until it is whole, a foreign one is counted, a file
-that was cut back (a resume does that) is read again, a folder that is gone is a state. 100,000 events take under a
-second. For threads: one at a time may poll, any may read `view`.
+that was cut back (every new worker does that) is read again, a folder that is gone is a state. 100,000 events take
+under a second. For threads: one at a time may poll, any may read `view`.
 """
 
 import json
@@ -10,21 +10,20 @@ import math
 import statistics
 from array import array
 from collections import deque
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, get_origin
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from localtune import pace
 from localtune.errors import LocaltuneError
 from localtune.events import FORMAT, Evaluation, Event, Phase, Step, Unknown, from_json
 from localtune.runs.folder import Run, Status
 from localtune.worked import Worked
 from localtune_tui.curves import Smoother
 from localtune_tui.json_tail import Tail
-from localtune_tui.run_view import ENOUGH, Moment, Pace, RunView
+from localtune_tui.run_view import Moment, Pace, RunView
 
-RECENT = 50
-"""Updates that speed and time to the end are taken from."""
 MOMENTS, KEPT, REFUSED = 500, 1000, 100
 """How many are kept: of all that happened, of each kind but updates, of refused updates."""
 
@@ -44,17 +43,18 @@ class Follower:
             self.view = replace(self.view, state="gone", detail="", trouble="")
             return []
         status, trouble = self._status()
-        fresh: list[Event] = []
+        before, fresh = self.view, list[Event]()
         try:
             if self._tail.was_replaced():
                 self._tail, self._seen = Tail(self.run.events), _Seen()
+                before = RunView(before.name, before.state, before.detail)  # its curves may be as long as the new ones
             for values in self._tail.read():
                 fresh += self._seen.take(values)
         except OSError as error:
             trouble = trouble or f"events.jsonl cannot be read: {error.strerror or error}"
-        made = self._seen.view(self.run.name, self.view, status, trouble or self._tail.trouble(status))
-        if not fresh and len(made.moments) == len(self.view.moments):
-            made = replace(made, moments=self.view.moments)  # the very same: nothing to paint again
+        made = self._seen.view(self.run.name, before, status, trouble or self._tail.trouble(status))
+        if not fresh and len(made.moments) == len(before.moments):
+            made = replace(made, moments=before.moments)  # the very same: nothing to paint again
         self.view = replace(made, requests=self._requests())
         return fresh
 
@@ -82,7 +82,7 @@ class _Seen:
     last: dict[str, Any] | None = None
     left: int = 0
     """Updates to go."""
-    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=pace.RECENT))
     refused: deque[int] = field(default_factory=lambda: deque(maxlen=REFUSED))
     moments: deque[Moment] = field(default_factory=lambda: deque(maxlen=MOMENTS))
     kinds: dict[str, deque[Any]] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class _Seen:
         except (TypeError, ValueError, OverflowError, RecursionError):
             self.unknown += 1
             return []
-        if isinstance(event, Unknown) or not _sound(event):
+        if isinstance(event, Unknown):
             self.unknown += 1
             return []
         self._clock(when, value)
@@ -156,7 +156,7 @@ class _Seen:
             detail=status.detail if status else before.detail,
             trouble=trouble or (f"{self.unknown:,} events are not known to this version" if self.unknown else ""),
             pid=worker.pid if worker else None,
-            process_began=worker.started if worker else 0.0,
+            process_began=worker.began if worker else 0.0,
             began=self.began,
             seen=self.worked.seen,
             worked=self.worked.seconds,
@@ -192,21 +192,22 @@ class _Seen:
     def _step(self) -> Step | None:
         if self.last is None:
             return None
-        event = from_json(json.dumps(self.last))
-        return event if isinstance(event, Step) and _sound(event) else None
+        try:
+            event = from_json(json.dumps(self.last))
+        except ValueError:
+            return None
+        return event if isinstance(event, Step) else None
 
     def _pace(self) -> Pace:
         if not self.recent:
             return Pace()
-        seconds = [each for each, _ in self.recent]
+        count = pace.recent([each for each, _ in self.recent])
+        now = list(self.recent)[-count:]
+        seconds = [each for each, _ in now]
         total, mean = sum(seconds), statistics.fmean(seconds)
-        speed = sum(tokens for _, tokens in self.recent) / total if total > 0 else 0.0
-        if len(seconds) < ENOUGH or self.left < 0:
+        speed = sum(tokens for _, tokens in now) / total if total > 0 else 0.0
+        left = pace.remaining(seconds, self.left) if self.left >= 0 else None
+        if left is None:
             return Pace(mean, speed)
-        spread = 2 * statistics.stdev(seconds) * math.sqrt(self.left + self.left**2 / len(seconds))
-        return Pace(mean, speed, mean * self.left, spread)
-
-
-def _sound(event: Event) -> bool:
-    """Whether every field is of its type: a foreign writer may have put anything there."""
-    return all(isinstance(getattr(event, f.name), get_origin(f.type) or f.type) for f in fields(event))  # type: ignore
+        spread = 2 * statistics.stdev(seconds) * math.sqrt(self.left + self.left**2 / count)
+        return Pace(mean, speed, left, spread)

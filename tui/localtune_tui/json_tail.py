@@ -10,8 +10,9 @@ from localtune.runs.folder import Status
 
 CHUNK = 1 << 20
 """Bytes that are read and parsed at once; a line longer than that is foreign."""
-_REMEMBERED = 64
-"""Bytes before the offset that tell whether the file is still the one that was read."""
+_REMEMBERED = 1024
+"""Bytes before the offset that tell whether the file is still the one that was read: enough for an event with its time,
+which no event of a later worker has again."""
 
 
 @dataclass

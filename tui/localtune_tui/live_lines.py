@@ -165,7 +165,7 @@ def _doing(view: RunView) -> str:
 
 
 def _remaining(view: RunView) -> list[str]:
-    if not view.alive or view.pace.left is None or view.steps == view.step:
+    if not view.works or view.pace.left is None or view.steps == view.step:
         return []
     return [f"ETA {about(view.pace.left)} (±{about(view.pace.spread)})"]
 

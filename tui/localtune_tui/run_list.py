@@ -115,6 +115,8 @@ class RunList:
 
 def _words(row: RunRow, *, ascii_only: bool) -> str:
     share = f" {row.step / row.steps:.0%}" if row.steps else ""
+    if row.state == "paused":
+        return f"{sign(row.state, ascii_only=ascii_only)} paused: {row.stem}{share}  {row.detail}".rstrip()
     left = f" ETA {about(row.left)}" if row.left else ""
     return f"{sign(row.state, ascii_only=ascii_only)} {row.state}: {row.stem}{share}{left}"
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from io import BytesIO
 from typing import Any, BinaryIO
 
+from localtune import pace
 from localtune.errors import LocaltuneError
 from localtune.runs.folder import ALIVE, Run
 from localtune.worked import seconds_worked, value_of
@@ -46,6 +47,8 @@ class RunRow:
     """Seconds to go, of one that runs."""
     failure: str = ""
     """Code of what ended it."""
+    detail: str = ""
+    """Why it is in that state."""
     version: tuple[int, int] = (0, 0)
     """Of the files it was read from: the same again needs no reading."""
 
@@ -63,7 +66,7 @@ class RunRow:
 
     @property
     def alive(self) -> bool:
-        """Whether somebody works on it."""
+        """Whether somebody works on it, or goes on with it by itself."""
         return self.state in ALIVE
 
 
@@ -85,16 +88,16 @@ def read_row(run: Run, before: RunRow | None = None) -> RunRow:
         return before
     try:
         status = run.status()
-        state, step, steps = status.state, status.step, status.steps
+        state, step, steps, detail = status.state, status.step, status.steps, status.detail
     except (LocaltuneError, OSError, TypeError, ValueError, AttributeError):
-        state, step, steps = "created", 0, 0
+        state, step, steps, detail = "created", 0, 0, ""
     model, data = source_of(run)
     said = _said(run)
     newest = said.get("newest", {})
     step, steps = int(newest.get("step", step)), int(newest.get("steps", steps))
     return RunRow(
         run.name, when, state, step, steps, short_model(model) if model else "", data, said.get("best"),
-        said.get("trend", ()), said.get("took", 0.0), said.get("left"), said.get("failure", ""), version,
+        said.get("trend", ()), said.get("took", 0.0), said.get("left"), said.get("failure", ""), detail, version,
     )  # fmt: skip
 
 
@@ -175,9 +178,7 @@ def _from_file(file: BinaryIO, size: int) -> dict[str, Any]:
 def _left(updates: Sequence[Mapping[str, Any]]) -> float | None:
     seconds = [each for value in updates if (each := _number(value, "seconds")) is not None]
     step, steps = _number(updates[-1], "step"), _number(updates[-1], "steps")
-    if len(seconds) < 10 or step is None or steps is None:
-        return None
-    return sum(seconds) / len(seconds) * (steps - step)
+    return None if step is None or steps is None else pace.remaining(seconds, steps - step)
 
 
 def _trend(file: BinaryIO, size: int) -> Iterator[float]:

@@ -14,12 +14,12 @@ from localtune.events import Checkpoint, Done, Evaluation, Event, Failed, Match,
 from localtune.runs.folder import ALIVE
 from localtune_tui.curves import Array, curve
 
-State = Literal["created", "starting", "running", "done", "stopped", "failed", "crashed", "stalled", "gone"]
+State = Literal["created", "starting", "running", "paused", "done", "stopped", "failed", "crashed", "stalled", "gone"]
 EMPTY = curve("", (), ()).xs
 RECENTLY = 50
 """Updates for which one that was not applied is spoken of."""
-ENOUGH = 10
-"""Updates before a time to the end is said."""
+TOO_FEW = 10
+"""Updates before the training loss is judged by."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Pace:
-    """Speed over the last updates, 50 at most."""
+    """Speed over the last updates, as many as `localtune.pace` takes."""
 
     seconds: float = 0.0
     """Of an update, in the mean."""
@@ -99,8 +99,13 @@ class RunView:
 
     @property
     def alive(self) -> bool:
-        """Whether somebody works on it."""
+        """Whether somebody works on it, or goes on with it by itself."""
         return self.state in ALIVE
+
+    @property
+    def works(self) -> bool:
+        """Whether a process trains: not while it is paused."""
+        return self.alive and self.state != "paused"
 
     @property
     def step(self) -> int:
@@ -121,7 +126,7 @@ class RunView:
     def elapsed(self, now: float) -> float:
         """Seconds that somebody has worked on it: without what lies between a stop and a resume."""
         since = max(self.seen, self.process_began)
-        return self.worked + (max(0.0, now - since) if self.alive and self.began and since else 0.0)
+        return self.worked + (max(0.0, now - since) if self.works and self.began and since else 0.0)
 
     @property
     def gap(self) -> float | None:
@@ -144,8 +149,10 @@ def judgement(view: RunView) -> str:
         return _ENDED[view.state].format(step=f"{view.step:,}", detail=f" ({view.detail})" if view.detail else "")
     if view.state == "failed":
         return _failure(view)
-    if view.alive and view.requests:
+    if view.works and view.requests:
         return _asked(view)
+    if view.state == "paused":
+        return _waiting(view)
     refused = view.refused[-1:]
     if refused and view.step - refused[0] < RECENTLY:
         return f"loss was not finite at step {refused[0]:,}: that update was not applied{_last_saved(view)}"
@@ -167,7 +174,7 @@ _ENDED = {
 
 def is_good(view: RunView) -> bool | None:
     """Whether the judgement is good news, a reason to look, or neither (None)."""
-    if view.state in ("failed", "crashed", "stalled", "gone"):
+    if view.state in ("failed", "crashed", "stalled", "paused", "gone"):
         return False
     if view.refused and view.step - view.refused[-1] < RECENTLY:
         return False
@@ -177,11 +184,19 @@ def is_good(view: RunView) -> bool | None:
     return True if view.state == "done" or len(view.evaluations) >= 2 else None
 
 
+_REQUESTS = {"stop": "save and stop", "pause": "save and pause", "save": "save a checkpoint"}
+
+
 def _asked(view: RunView) -> str:
     if "stop-now" in view.requests:
         return "asked to stop now: it ends at the next update, without a new checkpoint"
-    what = "save and stop" if "stop" in view.requests else "save a checkpoint"
+    what = next((said for asked, said in _REQUESTS.items() if asked in view.requests), "do something")
     return f"asked to {what}: it does so at the next update"
+
+
+def _waiting(view: RunView) -> str:
+    ends = view.requests & {"stop", "stop-now"}
+    return f"paused: {view.detail or 'it waits'}; {'asked to end' if ends else 'it goes on by itself. s ends it'}"
 
 
 def _failure(view: RunView) -> str:
@@ -214,7 +229,7 @@ def _trend(view: RunView) -> str:
 
 def _training_trend(view: RunView) -> str:
     change = view.change()
-    if change is None or change[1] < ENOUGH:
+    if change is None or change[1] < TOO_FEW:
         return "too early to say"
     word = "falls" if change[0] < 0 else "does not fall"
     return f"train loss {word} ({change[0]:+.2g} in {change[1]} steps); no validation loss to judge by yet"

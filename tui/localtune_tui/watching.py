@@ -24,7 +24,7 @@ class Watched:
         """Read what is new of the run, and of its log where that is shown. For a thread."""
         self.follower.poll()
         view = self.follower.view
-        self.meter.look(view.pid if view.alive else None)
+        self.meter.look(view.pid if view.works else None)
         if log:
             self.log.look()
 

@@ -11,6 +11,7 @@ from textual.widgets import Input, Static
 from localtune_tui.modals.confirm import Dialog
 from localtune_tui.talk import Wishes
 from localtune_tui.text import plain
+from localtune_tui.widgets.line import Line
 
 LINES = {
     "temperature": "temperature   0 = the likeliest word each time",
@@ -49,7 +50,7 @@ class ChatSettings(Dialog[Wishes]):
                 yield Static(Content(label))
                 value = getattr(self._wishes, name)
                 text = f"{value:g}" if name == "temperature" else str(value)
-                yield Input(text, id=f"wish-{name}", compact=True, disabled=name == "system" and not self._template)
+                yield Line(text, id=f"wish-{name}", compact=True, disabled=name == "system" and not self._template)
         yield Static("", id="wrong", classes="bad")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -18,6 +18,7 @@ from textual.worker import get_current_worker
 
 from localtune_tui.modals.confirm import Dialog
 from localtune_tui.text import plain
+from localtune_tui.widgets.line import Line
 
 MOST = 200
 """Lines that are shown; typing narrows them."""
@@ -69,7 +70,7 @@ class Pick(Dialog[str]):
     def body(self) -> ComposeResult:
         """Question, what is typed, the list, and what there is to say of it."""
         yield Static(plain(self.question).stylize("bold"))
-        yield Input(self._typed, placeholder=self.placeholder, compact=True)
+        yield Line(self._typed, placeholder=self.placeholder, compact=True)
         yield OptionList(markup=False, compact=True)
         yield Static("", id="said", classes="quiet")
 
@@ -149,11 +150,11 @@ class Pick(Dialog[str]):
             self.app.call_from_thread(self._show, typed, entries, whole=True)
 
     def _say(self, text: str) -> None:
-        if self.is_mounted:
-            self.query_one("#said", Static).update(plain(text))
+        for said in self.query("#said").results(Static):  # none is left in a dialog that was closed meanwhile
+            said.update(plain(text))
 
     def _show(self, typed: str, entries: Sequence[Entry], *, whole: bool) -> None:
-        if not self.is_mounted or self.query_one(Input).value != typed:
+        if not any(line.value == typed for line in self.query(Input)) or not self.query(OptionList):
             return
         marked = self._marked() if self._moved else None
         self.entries = entries[:MOST]

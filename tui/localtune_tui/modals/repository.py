@@ -8,6 +8,7 @@ from textual.widgets import Input, Static
 
 from localtune_tui.modals.confirm import Dialog
 from localtune_tui.text import plain
+from localtune_tui.widgets.line import Line
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -25,7 +26,7 @@ class AskRepository(Dialog[str]):
         """Question and line."""
         yield Static(plain(f"Send {self._name} to which repository of the hub?").stylize("bold"))
         yield Static(Content("It is made private where it is not there. Rows of your data are never sent."))
-        yield Input(placeholder="OWNER/NAME", compact=True)
+        yield Line(placeholder="OWNER/NAME", compact=True)
         yield Static("", id="wrong", classes="bad")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

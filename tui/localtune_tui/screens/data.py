@@ -21,6 +21,7 @@ from localtune_tui.planned import Said
 from localtune_tui.screens.divided import DividedScreen
 from localtune_tui.text import plain
 from localtune_tui.widgets.lengths import lengths_line
+from localtune_tui.widgets.line import Line
 from localtune_tui.widgets.new_panes import lines
 from localtune_tui.widgets.painted import ASCII_MARK, MARK, painted, token_lines
 from localtune_tui.widgets.rows_table import RowsTable
@@ -83,7 +84,7 @@ class DataScreen(DividedScreen):
         with Split("data", least=(28, 28), id="both"):
             with Vertical(id="left"):
                 with Vertical(classes="box", id="rows"):
-                    yield Input(placeholder="words, or issue", compact=True, id="filter")
+                    yield Line(placeholder="words, or issue", compact=True, id="filter")
                     yield RowsTable()
                 with VerticalScroll(classes="box", id="findings"):
                     yield Static(Content("looking at all rows …"), id="findings-text")
@@ -281,12 +282,8 @@ class DataScreen(DividedScreen):
             return
         said, done = cast(tuple[str, bool], await self._write(fix).wait())
         self.app.say(said, error=not done)
-        answers = (Answer("no", "Keep the old one"), Answer("yes", "Use it"))
-        if (
-            done
-            and self._use
-            and await self.app.push_screen_wait(Confirm(f"Train on {fix.output}?", said, answers)) == "yes"
-        ):
+        question = Confirm(f"Train on {fix.output}?", said, (Answer("no", "Keep the old one"), Answer("yes", "Use it")))
+        if done and self._use and await self.app.push_screen_wait(question) == "yes":
             self._use(fix.output)
             self.app.pop_screen()
 

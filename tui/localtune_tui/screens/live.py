@@ -18,6 +18,7 @@ from localtune_tui.run_curves import ZOOMS
 from localtune_tui.screens.steering import SteeringScreen
 from localtune_tui.text import plain
 from localtune_tui.watching import Watched, open_watched
+from localtune_tui.widgets.line import Line
 from localtune_tui.widgets.lines_view import LinesView
 from localtune_tui.widgets.live_panes import LivePanes
 
@@ -70,7 +71,7 @@ class LiveScreen(SteeringScreen):
         """The panes, or the sentence that there is no run."""
         yield Static(Content(NO_RUN), id="none")
         yield LivePanes(ascii=self.app.ascii, id="panes")
-        yield Input(id="search", placeholder="text; Enter searches, Escape closes", compact=True)
+        yield Line(id="search", placeholder="text; Enter searches, Escape closes", compact=True)
 
     @property
     def panes(self) -> LivePanes:
@@ -131,11 +132,17 @@ class LiveScreen(SteeringScreen):
             self.add_class("-none")
             return
         self.watched = found
-        self.title_text = " · ".join(part for part in (found.facts.backend, found.facts.device) if part)
+        self.title_text = self._title(found)
         self.panes.show(found)
         if self._state != self.view.state:
             self._state = self.view.state
             self.refresh_bindings()
+
+    def _title(self, watched: Watched) -> str:
+        """What it trains on; of a paused run, why it waits."""
+        if self.view.state == "paused":
+            return f"paused: {self.view.detail}".rstrip(": ")
+        return " · ".join(part for part in (watched.facts.backend, watched.facts.device) if part)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave out what cannot be done to this run."""

@@ -19,6 +19,7 @@ from localtune_tui.run_list import RunList, breathe
 from localtune_tui.run_rows import SORTS, stem
 from localtune_tui.screens.divided import DividedScreen
 from localtune_tui.text import plain
+from localtune_tui.widgets.line import Line
 from localtune_tui.widgets.run_table import RunTable
 from localtune_tui.widgets.split import Split
 
@@ -72,7 +73,7 @@ class RunsScreen(DividedScreen):
         """Filter, table, and what runs now."""
         with Horizontal(id="top"):
             yield Static(Content(" / filter "), classes="quiet", id="slash")
-            yield Input(id="filter", placeholder="state:done model:qwen words", compact=True)
+            yield Line(id="filter", placeholder="state:done model:qwen words", compact=True)
             yield Static(id="count")
         yield Static(Content(NO_RUNS), id="empty")
         with Split("runs", least=(5, 8), down=True, id="both"):

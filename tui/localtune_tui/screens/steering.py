@@ -53,7 +53,7 @@ class SteeringScreen(DividedScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave out what cannot be asked of this run, grey what another app has to ask."""
-        if action in ("stop", "pause", "save") and not self.view.alive:
+        if (action == "stop" and not self.view.alive) or (action in ("pause", "save") and not self.view.works):
             return False
         if action == "resume" and (self.watched is None or self.view.state not in RESUMABLE):
             return False

@@ -4,13 +4,14 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.events import Key
-from textual.widgets import Input
+
+from localtune_tui.widgets.line import Line
 
 SIGNS = ("plus", "minus", "question_mark")
 """Keys that rate or help while the line is empty, and are typed otherwise."""
 
 
-class ChatLine(Input):
+class ChatLine(Line):
     """One line; what is not a letter is the screen's."""
 
     HELP = (

@@ -17,6 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from localtune_tui.text import shown
+from localtune_tui.widgets.line import Line
 
 Kind = Literal["text", "choice", "switch", "pick"]
 """pick: like text, but Enter asks the screen for it (`Field.Wanted`)."""
@@ -98,7 +99,7 @@ class Field(Widget, can_focus=True):
     def compose(self) -> ComposeResult:
         """The line, and what is typed into while it is."""
         yield Static(classes="line")
-        yield Input(compact=True, select_on_focus=False)
+        yield Line(compact=True, select_on_focus=False)
 
     @property
     def typing(self) -> bool:

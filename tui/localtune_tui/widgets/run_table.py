@@ -220,7 +220,7 @@ def _cells(name: str, row: RunRow | None, *, ascii_only: bool) -> list[tuple[str
         return [(shown(stem(name), 60), ""), *[("…", "run--quiet")] * (len(COLUMNS) - 1)]
     from localtune_tui.curves import spark
 
-    look = "run--good" if row.state == "done" else "run--bad" if row.state in ("failed", "crashed", "stalled") else ""
+    look = "run--good" if row.state == "done" else "run--bad" if row.state in _BAD else ""
     return [
         (shown(row.stem, 60), ""),
         (shown(row.model or NONE, 60), ""),
@@ -231,6 +231,9 @@ def _cells(name: str, row: RunRow | None, *, ascii_only: bool) -> list[tuple[str
         (duration(row.took) if row.took else NONE, ""),
         (ago(row.when, time.time()) if row.when else NONE, ""),
     ]
+
+
+_BAD = ("failed", "crashed", "stalled", "paused")
 
 
 def _state(row: RunRow, *, ascii_only: bool) -> str:

@@ -54,8 +54,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table of promises, in the full form."""
     if not goals.FULL:
         return
-    reports = [report for state in ("passed", "failed") for report in terminalreporter.stats.get(state, ())]
-    found = [value for report in reports for name, value in report.user_properties if name == "goal"]
+    reached = [
+        (value[0], value[1] if report.passed else f"FAILED: {value[1]}")
+        for state in ("passed", "failed")
+        for report in terminalreporter.stats.get(state, ())
+        for name, value in report.user_properties
+        if name == "goal"
+    ]
     terminalreporter.section("promises, targets and figures")
-    for line in goals.table((key, figure) for key, figure in found):
+    for line in goals.table(reached):
         terminalreporter.line(line)

@@ -15,7 +15,7 @@ GOALS = {
     "save": ("A save never destroys the last good one", "0 losses, cut before every call"),
     "disk": ("Disk full pauses, never ruins", "0 of 30 corrupt, all resumed"),
     "signals": ("Ctrl+C, SIGTERM, closed terminal are safe", "60/60 within 10 s, terminal restored"),
-    "heal": ("What ends a worker is explained and healed", "same result within 1e-6"),
+    "heal": ("What ends a worker is explained and healed", "split update within 1e-6, trajectory 1e-4"),
     "batch": ("Batch size and accumulation change nothing", "gradient within 1e-5"),
     "tokens": ("Only the right tokens are trained", "exact"),
     "packing": ("Packing is invisible", "1e-5 in float32, leak 0"),

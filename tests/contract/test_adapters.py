@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from localtune.adapter import Full, Lora, initial_a
+from localtune.backend import Backend
 from localtune.batch import Floats
 from localtune.errors import InputError
 from localtune.model import ModelFiles
 from tests.contract.conftest import LORA, Models, Opener, rows_of, saved, segment, weights_in
+from tests.goals import Reached
 
 BATCH = rows_of([segment(9, 1), segment(20, 2)], [segment(25, 3)])
 TOKENS = segment(12, 5).tokens.tolist()
@@ -70,12 +72,16 @@ def test_peft_opens_it_with_the_same_logits(
     assert np.max(np.abs(base - ours)) > 1e-2
 
 
-def test_merged_is_the_adapter_within_rounding(open_session: Opener, models: Models, tmp_path: Path) -> None:
+def test_merged_is_the_adapter_within_rounding(
+    backend: Backend, open_session: Opener, models: Models, tmp_path: Path, goal: Reached
+) -> None:
     with open_session("llama", LORA) as session:
         session.train_step([BATCH], step=0, lr=1e-2)
         ours = session.logits(TOKENS, PLACES)
         saved(session, tmp_path)
-    assert np.max(np.abs(peft_logits(models("llama"), tmp_path, merge=True) - ours)) <= 1e-5
+    gap = np.max(np.abs(peft_logits(models("llama"), tmp_path, merge=True) - ours))
+    goal("fuse", f"{backend.probe().backend}: logits of weights that peft merged within {gap:.1e} of base and adapter")
+    assert gap <= 1e-5
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": 2 * config["lora_alpha"]}))
     assert np.max(np.abs(peft_logits(models("llama"), tmp_path, merge=True) - ours)) > 1e-2  # the scale is in there

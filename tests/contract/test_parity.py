@@ -1,7 +1,8 @@
 """MLX and PyTorch train the same model: one folder, the same batches, the same numbers, family by family.
 
 Float32 on the processor. Logits within 1e-5 (of the largest logit, where that is above 1), gradients within 1e-4 of
-each tensor, fifty updates within 1e-4 of loss and weights; texts lie inside every window that mlx-lm ignores.
+each tensor, fifty updates (of some families fewer in the short form) within 1e-4 of loss and weights; texts lie inside
+every window that mlx-lm ignores.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from tests.contract.conftest import (
     segment,
 )
 from tests.contract.gradient import PLAIN_DESCENT, apart, gradient
+from tests.goals import Reached, times
 
 BATCH = rows_of([segment(9, 1), segment(20, 2)], [segment(25, 3)])
 OTHER = rows_of([segment(31, 4)], [segment(12, 5), segment(7, 6), segment(11, 7)])
@@ -144,17 +146,20 @@ def path_of(session: Session, updates: int, folder: Path, scale: float = 1.0) ->
 
 @pytest.mark.parametrize("family", PARITY)
 def test_fifty_updates_are_the_same(
-    backends: tuple[Backend, Backend], models: Models, tmp_path: Path, family: str
+    backends: tuple[Backend, Backend], models: Models, tmp_path: Path, family: str, goal: Reached
 ) -> None:
+    updates = 50 if family in ("llama", "gemma2-inside") else times(16, 50)
     losses, weights = [], []
     for number, backend in enumerate(backends):
         with open_on(backend, models(family), LORA, optimizer=SPEC) as session:
-            path, final = path_of(session, 50, tmp_path / str(number))
+            path, final = path_of(session, updates, tmp_path / str(number))
         losses.append(path)
         weights.append(final)
-    assert np.max(np.abs(np.subtract(losses[0], losses[1]))) <= 1e-4
-    assert losses[0][-2] < losses[0][0] - 0.3
-    assert whole(weights[1], weights[0]) <= 1e-4
+    gap, far = np.max(np.abs(np.subtract(losses[0], losses[1]))), whole(weights[1], weights[0])
+    goal("parity", f"{family}: loss within {gap:.1e} over {updates} updates, weights within {far:.1e} after them")
+    assert gap <= 1e-4
+    assert losses[0][-2] < losses[0][0] - 0.006 * updates
+    assert far <= 1e-4
 
 
 def whole(a: Tensors, b: Tensors) -> float:

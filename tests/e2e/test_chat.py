@@ -17,6 +17,7 @@ import pytest
 
 from localtune.runs.folder import Run
 from tests.command import MODEL, QUICKSTART, Command, short
+from tests.e2e.in_process import InProcess
 from tests.material import material
 from tests.unit.chat.tiny_gguf import write_gguf, write_lora
 
@@ -27,8 +28,8 @@ QUESTION = json.loads((QUICKSTART / "test.jsonl").read_text(encoding="utf-8").sp
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Run]:
     """A short run that has ended."""
     folder = tmp_path_factory.mktemp("chat")
-    command = Command(folder / "runs")
-    result = command("run", *short(folder), "--set=watch.samples=[]")
+    command = InProcess(folder / "runs")
+    result = command("run", *short(folder, steps=3), "--set=watch.samples=[]", "--set=data.valid=none")
     assert result.code == 0, result.err
     return command, Run(next(command.runs.iterdir()))
 

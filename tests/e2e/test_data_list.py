@@ -88,6 +88,7 @@ def test_a_plan_for_programs_says_what_it_rests_on(localtune: Command, tmp_path:
 def test_a_plan_that_must_not_download_says_so(localtune: Command, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_bytes((QUICKSTART / "valid.jsonl").read_bytes())
-    result = localtune("plan", rows, "-m", "no-such-org/no-such-model", "--no-download", "--json")
+    separate = Command(localtune.runs)  # the hub's library reads its environment once, when it is imported
+    result = separate("plan", rows, "-m", "no-such-org/no-such-model", "--no-download", "--json")
     assert result.code == 3
     assert "model.offline" in result.err

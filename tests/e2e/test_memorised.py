@@ -7,7 +7,9 @@ import pytest
 
 from localtune.llamacpp import LlamaServer
 from localtune.runs.folder import Run
-from tests.command import MODEL, Command
+from tests.command import MODEL
+from tests.e2e.in_process import InProcess
+from tests.goals import Reached
 
 ROWS = (
     ("Who keeps the lighthouse?", "Old Marta keeps it, and her grey cat."),
@@ -39,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "export.gguf": "[F16,Q8_0,Q4_K_M]",
     }
     sets = [f"--set={key}={value}" for key, value in settings.items()]
-    done = Command(folder / "runs")("run", data, "-m", MODEL, "--name", "heart", *sets)
+    done = InProcess(folder / "runs")("run", data, "-m", MODEL, "--name", "heart", *sets)
     assert done.code == 0, done.err
     (found,) = (folder / "runs").glob("heart-*")
     return Run(found)
@@ -52,13 +54,20 @@ def test_all_rows_are_learned_by_heart(run: Run) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["F16", "Q8_0", "Q4_K_M"])
-def test_every_file_says_them_word_for_word_and_stops(run: Run, encoding: str) -> None:
+def test_every_file_says_them_word_for_word_and_stops(run: Run, encoding: str, goal: Reached) -> None:
     (path,) = run.export.glob(f"*-{encoding}.gguf")
-    assert _answers(path) == [(said, True) for _, said in ROWS]
+    answers = _answers(path)
+    right = sum(answer == (said, True) for answer, (_, said) in zip(answers, ROWS, strict=True))
+    goal("export", f"{encoding}: {right}/{len(ROWS)} answers word for word, ending by themselves")
+    book = json.loads((run.export / "proof.json").read_text(encoding="utf-8"))
+    for check in book["files"][path.name]["checks"]:
+        if check["name"] in ("tokens", "file"):
+            goal("export", f"{encoding}: {check['text']}")
+    assert answers == [(said, True) for _, said in ROWS]
 
 
 def test_the_base_says_none_of_them(run: Run, tmp_path: Path) -> None:
-    made = Command(run.folder.parent)("export", MODEL, "--gguf", "F16", "--no-proof", "-o", tmp_path)
+    made = InProcess(run.folder.parent)("export", MODEL, "--gguf", "F16", "--no-proof", "-o", tmp_path)
     assert made.code == 0, made.err
     (path,) = tmp_path.glob("*.gguf")
     assert not {said for _, said in ROWS} & {text for text, _ in _answers(path)}

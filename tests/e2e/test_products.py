@@ -18,14 +18,24 @@ from localtune.events import Product, Proof, Replies
 from localtune.export.read import read_gguf
 from localtune.fuse import Fused, fuse
 from localtune.job import read_job
-from localtune.model import resolve
 from localtune.products import fused as fusing
 from localtune.products import making, set_aside
 from localtune.products.gguf import export_run
 from localtune.reference import read
 from localtune.runs.files import is_complete, sha256
 from localtune.runs.folder import Run
-from tests.command import MODEL, Command, returned, short
+from tests.command import MODEL, QUICKSTART, Command, returned, short
+from tests.e2e.in_process import InProcess
+
+pytestmark = pytest.mark.usefixtures("few_places")
+
+
+def short_to_compare(folder: Path, *, steps: int = 8) -> list[str]:
+    """A short run with two rows to compare at, which are a quarter of the positions too."""
+    arguments = short(folder, steps=steps)
+    rows = (QUICKSTART / "valid.jsonl").read_text(encoding="utf-8").splitlines()
+    (folder / "held.jsonl").write_text("\n".join(rows[:2]) + "\n", encoding="utf-8")
+    return [*arguments, f"--set=data.valid={folder / 'held.jsonl'}"]
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +45,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def command(runs: Path) -> Command:
-    return Command(runs)
+    return InProcess(runs)
 
 
 @pytest.fixture(scope="module")
 def run(command: Command, runs: Path) -> Run:
     """A run whose recipe asks for a GGUF."""
-    done = command("run", *short(runs.parent / "data", steps=6), "--name", "made", "--set", "export.gguf=[Q8_0]")
+    done = command(
+        "run", *short_to_compare(runs.parent / "data", steps=6), "--name", "made", "--set", "export.gguf=[Q8_0]"
+    )
     assert done.code == 0, done.err
     (folder,) = runs.glob("made-*")
     return Run(folder)
@@ -81,11 +93,11 @@ def test_the_fused_folder_is_a_complete_model_that_transformers_loads(run: Run) 
     assert (run.fused / "tokenizer.json").read_bytes() == (MODEL / "tokenizer.json").read_bytes()
     model = transformers.AutoModelForCausalLM.from_pretrained(run.fused, dtype=torch.float32)
     reference = read(run.reference)
-    places, tuned = reference.places, reference.said["tuned"]
-    here = places.row == 0
+    compared, tuned = reference.places, reference.said["tuned"]
+    here = compared.row == 0
     with torch.no_grad():
-        logits = model(torch.tensor(places.rows[0])[None]).logits[0, places.at[here]].numpy()
-    loaded = from_logits(logits, places.following[here])
+        logits = model(torch.tensor(compared.rows[0])[None]).logits[0, compared.at[here]].numpy()
+    loaded = from_logits(logits, compared.following[here])
     recorded = Distributions(tuned.ids[here], tuned.logprobs[here], tuned.following[here])
     apart = divergence(recorded, loaded)  # the folder is in bfloat16
     assert apart.mean() < 1e-4
@@ -112,18 +124,6 @@ def test_an_export_uses_the_fused_weights_that_are_there(run: Run, command: Comm
     assert (run.fused / "model.safetensors").stat().st_mtime_ns == before
     book = json.loads((run.export / "proof.json").read_text(encoding="utf-8"))
     assert sorted(entry["product"].rpartition("-")[2] for entry in book["files"].values()) == ["F16.gguf", "Q8_0.gguf"]
-
-
-def test_a_full_fine_tune_is_exported_as_it_is_and_has_nothing_to_fuse(command: Command, runs: Path) -> None:
-    arguments = [*short(runs.parent / "data", steps=4), "--name", "whole", "--set", "train.method=full"]
-    done = command("run", *arguments, "--set", "export.gguf=[F16]", "--set", "train.learning_rate=1e-4")
-    assert done.code == 0, done.err
-    (folder,) = runs.glob("whole-*")
-    assert Run(folder).products()[0].name == "model"
-    refused = command("fuse", folder.name)
-    assert refused.code == 2
-    assert "no adapter to fuse" in refused.err
-    assert f"localtune export {folder.name}" in refused.err
 
 
 def test_fused_weights_without_the_adapter_are_caught_and_kept_aside(
@@ -292,89 +292,6 @@ def test_a_base_that_was_changed_since_is_refused_before_anything_is_written(run
     with pytest.raises(InputError, match="not those this run began with"):
         returned(fusing.fused(job))
     assert not other.fused.exists()
-
-
-@pytest.fixture(scope="module")
-def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The quickstart's model as mlx_lm.convert -q leaves it."""
-    pytest.importorskip("mlx_lm")
-    from tests.contract.test_mlx_quantised import converted
-
-    folder = tmp_path_factory.mktemp("mlx") / "q4"
-    converted(resolve(str(MODEL), MODEL, offline=True), folder, group_size=64, bits=4, mode="affine")
-    for path in MODEL.iterdir():
-        if not (folder / path.name).exists() and path.suffix != ".safetensors":
-            shutil.copyfile(path, folder / path.name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def on_quantised(quantised: Path, command: Command, runs: Path) -> tuple[Run, str]:
-    """A run on that base, and what its end named to be typed."""
-    arguments = [word if word != str(MODEL) else str(quantised) for word in short(runs.parent / "data", steps=2)]
-    done = command("run", *arguments, "--backend", "mlx", "--name", "few-bits", "--set", "watch.samples=[]")
-    assert done.code == 0, done.err
-    (folder,) = runs.glob("few-bits-*")
-    return Run(folder), done.err.splitlines()[-1]
-
-
-def test_a_run_on_a_quantised_base_names_what_can_be_made_of_it(
-    on_quantised: tuple[Run, str], command: Command
-) -> None:
-    run, named = on_quantised
-    assert named == f"next: localtune chat {run.name} --compare   or   localtune export {run.name} --gguf Q8_0"
-    copied = command("export", run.name, "--mlx-lm")
-    assert copied.code == 0, copied.err
-
-
-def test_an_adapter_over_a_quantised_base_is_fused_into_its_exact_values_and_proven(
-    on_quantised: tuple[Run, str], command: Command
-) -> None:
-    run, _ = on_quantised
-    done = command("export", run.name, "--gguf", "F16", "--json")
-    assert done.code == 0, done.err
-    proofs = [json.loads(line) for line in done.out.splitlines() if json.loads(line)["type"] == "proof"]
-    assert [proof["passed"] for proof in proofs] == [True, True]
-    checks = {check["name"]: check for check in proofs[0]["checks"]}
-    assert checks["fusion"]["passed"] is True
-    assert "quantization" not in json.loads((run.fused / "config.json").read_text(encoding="utf-8"))
-
-
-def test_a_quantised_folder_is_exported_by_its_exact_values(quantised: Path, command: Command, tmp_path: Path) -> None:
-    done = command("export", quantised, "--gguf", "F16", "-o", tmp_path / "out", "--json")
-    assert done.code == 0, done.err
-    (proof,) = [json.loads(line) for line in done.out.splitlines() if json.loads(line)["type"] == "proof"]
-    checks = {check["name"]: check["passed"] for check in proof["checks"]}
-    assert checks == {"tokens": True, "template": True, "stop": True, "file": True, "tensors": True}
-
-
-def test_a_folder_quantised_in_a_way_not_known_is_refused_before_anything_is_computed(
-    command: Command, tmp_path: Path
-) -> None:
-    odd = tmp_path / "odd"
-    shutil.copytree(MODEL, odd)
-    config = json.loads((odd / "config.json").read_text(encoding="utf-8"))
-    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
-    (odd / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    refused = command("export", odd, "-o", tmp_path / "out")
-    assert refused.code == 2
-    assert refused.err.startswith("error[fuse.quantized]")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_file_of_a_quantised_base_is_planned_and_the_backends_are_explained(
-    quantised: Path, command: Command, runs: Path
-) -> None:
-    arguments = [word if word != str(MODEL) else str(quantised) for word in short(runs.parent / "data")]
-    asked = ["plan", *arguments, "--backend", "mlx", "--set", "export.gguf=[Q8_0]"]
-    assert command(*asked).code == 0
-    explained = command(*asked, "--explain-backends")
-    assert explained.code == 0
-    assert "\nmlx " in explained.out
-    assert "refuses model: the checkpoint is already quantised (mlx)" in explained.out
-    assert max(map(len, explained.out.splitlines())) <= 80
-    told = command(*asked, "--explain-backends", "--json")
-    assert {entry["name"] for entry in told.json()["backends"]} == {"torch", "mlx"}
 
 
 @pytest.mark.parametrize(

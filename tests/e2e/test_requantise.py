@@ -9,6 +9,7 @@ import pytest
 from localtune.model import resolve
 from localtune.runs.folder import Run
 from tests.command import MODEL, Command, short
+from tests.e2e.in_process import InProcess
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def command(runs: Path) -> Command:
-    return Command(runs)
+    return InProcess(runs)
 
 
 @pytest.fixture(scope="module")

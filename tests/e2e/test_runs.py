@@ -4,53 +4,61 @@ import json
 import shutil
 import signal
 import sys
-import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from localtune.events import Checkpoint, Done, Evaluation, Match, Phase, Step
+from localtune.events import Checkpoint, Done, Evaluation, Match, Phase, Proof, Step
 from localtune.runs.files import MANIFEST, is_complete, sha256
 from localtune.runs.folder import Run
-from tests.command import QUICKSTART, Command, Result, short, wait_until
-
-
-def _trained(folder: Path, *more: str) -> tuple[Command, Result]:
-    """A short run that has ended, and what was said of it."""
-    command = Command(folder / "runs")
-    tests = folder / "tests.jsonl"
-    rows = (QUICKSTART / "test.jsonl").read_text(encoding="utf-8").splitlines()[:6]
-    tests.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    flags = [f"--set=data.test={tests}", "--set=watch.answer_tokens=8", '--set=watch.samples=["Hello."]']
-    result = command("run", *short(folder), *flags, *more)
-    assert result.code == 0, result.err
-    return command, result
+from tests.command import QUICKSTART, Command, short, wait_until
+from tests.e2e.in_process import InProcess
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Run]:
-    """Such a run."""
-    command, _ = _trained(tmp_path_factory.mktemp("done"))
+    """A short run that has ended, begun in a process of its own, and what questions about it are asked with."""
+    folder = tmp_path_factory.mktemp("done")
+    tests = folder / "tests.jsonl"
+    rows = (QUICKSTART / "test.jsonl").read_text(encoding="utf-8").splitlines()[:6]
+    tests.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    flags = [f"--set=data.test={tests}", "--set=watch.answer_tokens=8", '--set=watch.samples=["Hello."]']
+    result = Command(folder / "runs")("run", *short(folder), *flags)
+    assert result.code == 0, result.err
+    command = InProcess(folder / "runs")
     return command, Run(next(command.runs.iterdir()))
 
 
-@pytest.fixture(scope="module")
-def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
-    """The same once more, told in lines of JSON."""
-    command, result = _trained(tmp_path_factory.mktemp("again"), "--json")
-    return Run(next(command.runs.iterdir())), result.out
-
-
-@pytest.fixture
-def unstarted(done: tuple[Command, Run], localtune: Command) -> Run:
-    """A run that was made ready and never started."""
-    run, made = Run(localtune.runs / done[1].name), done[1]
-    run.folder.mkdir()
+def _unstarted(made: Run, folder: Path) -> Run:
+    """A run that was made ready like `made` and never started."""
+    run = Run(folder / made.name)
+    run.folder.mkdir(parents=True)
     for path in (made.recipe, made.resolved, made.environment, made.plan, made.folder / MANIFEST):
         shutil.copy(path, run.folder)
     shutil.copytree(made.data, run.data)
     return run
+
+
+@dataclass(frozen=True)
+class Again:
+    """The same recipe once more: listed before it was started, then told in lines of JSON."""
+
+    command: Command
+    run: Run
+    listed: str
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def again(done: tuple[Command, Run], tmp_path_factory: pytest.TempPathFactory) -> Again:
+    command = InProcess(tmp_path_factory.mktemp("again") / "runs")
+    run = _unstarted(done[1], command.runs)
+    listed = command("runs").out
+    result = command("run", "--resume", "last", "--json")
+    assert result.code == 0, result.err
+    return Again(command, run, listed, result.out.splitlines())
 
 
 def test_a_run_leaves_every_file_a_reader_expects(done: tuple[Command, Run]) -> None:
@@ -116,17 +124,31 @@ def test_a_resolved_recipe_runs_from_anywhere(done: tuple[Command, Run], tmp_pat
     assert result.code == 0, result.err
 
 
-def test_json_lines_are_all_that_stdout_gets(again: tuple[Run, str]) -> None:
-    kinds = [json.loads(line)["type"] for line in again[1].splitlines()]
+def test_json_lines_are_all_that_stdout_gets(again: Again) -> None:
+    kinds = [json.loads(line)["type"] for line in again.lines]
     assert kinds[-1] == "done"
     assert kinds.count("step") == 8
 
 
-def test_a_detached_run_goes_on_and_stops_when_asked(localtune: Command, tmp_path: Path) -> None:
-    begun = localtune("run", *short(tmp_path, steps=2000), "--detach")
-    assert begun.code == 0, begun.err
-    run = Run(localtune.runs / begun.out.strip())
-    wait_until(lambda: run.status().step >= 2)
+def _left_alone(localtune: Command, folder: Path) -> Run:
+    """A run under way whose viewer is gone: it was hung up, or on Windows, which has no such signal, never there."""
+    if sys.platform == "win32":
+        begun = localtune("run", *short(folder, steps=2000), "--detach")
+        assert begun.code == 0, begun.err
+        return Run(localtune.runs / begun.out.strip())
+    with localtune.start("run", *short(folder, steps=2000)) as viewer:
+        wait_until(lambda: any(localtune.runs.glob("*/status.json")))
+        run = Run(next(localtune.runs.glob("*/status.json")).parent)
+        wait_until(lambda: run.status().step >= 2)
+        viewer.send_signal(signal.SIGHUP)
+        viewer.wait(timeout=30)
+    return run
+
+
+def test_a_run_without_a_viewer_goes_on_and_stops_when_asked(localtune: Command, tmp_path: Path) -> None:
+    run = _left_alone(localtune, tmp_path)
+    before = run.status().step
+    wait_until(lambda: run.status().step >= before + 2)
     second = localtune("run", "--resume", run.name)
     assert second.code == 2
     assert "run.owned" in second.err
@@ -137,14 +159,11 @@ def test_a_detached_run_goes_on_and_stops_when_asked(localtune: Command, tmp_pat
     last = [event for event, _ in run.read_events() if isinstance(event, Checkpoint)][-1]
     assert is_complete(run.checkpoints / last.folder, verify=True)
     assert localtune("stop", run.name).code == 2
-    assert localtune("runs", "rm", run.name, "--yes").code == 0
+    wait_until(lambda: localtune("runs", "rm", run.name, "--yes").code == 0)  # the lock goes just after the word of it
     assert not run.folder.exists()
 
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals that Windows has not")
-
-
-@posix
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal that Windows has not")
 def test_ctrl_c_without_a_terminal_saves_and_stops(localtune: Command, tmp_path: Path) -> None:
     with localtune.start("run", *short(tmp_path, steps=2000)) as viewer:
         wait_until(lambda: any(localtune.runs.glob("*/status.json")))
@@ -155,21 +174,6 @@ def test_ctrl_c_without_a_terminal_saves_and_stops(localtune: Command, tmp_path:
     assert viewer.returncode == 130, err
     assert "localtune run --resume" in err
     assert run.status().state == "stopped"
-
-
-@posix
-def test_a_viewer_that_is_hung_up_leaves_the_run_alone(localtune: Command, tmp_path: Path) -> None:
-    with localtune.start("run", *short(tmp_path, steps=2000)) as viewer:
-        wait_until(lambda: any(localtune.runs.glob("*/status.json")))
-        run = Run(next(localtune.runs.glob("*/status.json")).parent)
-        wait_until(lambda: run.status().step >= 2)
-        viewer.send_signal(signal.SIGHUP)
-        viewer.wait(timeout=30)
-    before = run.status().step
-    time.sleep(0.1)
-    wait_until(lambda: run.status().step > before)
-    run.request("stop-now")
-    wait_until(lambda: run.status().state == "stopped")
 
 
 def test_a_stop_while_the_base_is_measured_does_not_wait_for_it(localtune: Command, tmp_path: Path) -> None:
@@ -183,16 +187,18 @@ def test_a_stop_while_the_base_is_measured_does_not_wait_for_it(localtune: Comma
     assert not [event for event, _ in run.read_events() if isinstance(event, Match)]
 
 
-def test_a_run_that_was_never_started_can_be_listed_started_and_removed(localtune: Command, unstarted: Run) -> None:
-    assert "created" in localtune("runs").out
-    resumed = localtune("run", "--resume", "last")
-    assert resumed.code == 0, resumed.err
-    unstarted.status_file.unlink()
-    assert localtune("runs", "rm", unstarted.name, "--yes").code == 0
+def test_a_run_that_was_never_started_can_be_listed_started_and_removed(again: Again) -> None:
+    assert "created" in again.listed
+    assert again.run.status().state == "done"
+    other = Run(again.run.folder.with_name("never-20260101-000000"))
+    shutil.copytree(again.run.folder, other.folder)
+    other.status_file.unlink()
+    assert again.command("runs", "rm", other.name, "--yes").code == 0
+    assert not other.folder.exists()
 
 
-def test_a_run_whose_data_was_changed_is_not_resumed(localtune: Command, unstarted: Run) -> None:
-    with (unstarted.data / "train.safetensors").open("r+b") as file:
+def test_a_run_whose_data_was_changed_is_not_resumed(localtune: Command, done: tuple[Command, Run]) -> None:
+    with (_unstarted(done[1], localtune.runs).data / "train.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x42")
     result = localtune("run", "--resume", "last")
@@ -205,10 +211,11 @@ def test_every_method_trains_and_its_product_is_measured_again(method: str, loca
     if method == "qlora":
         pytest.importorskip("bitsandbytes", reason="4 bits need bitsandbytes, which this system has not")
     tests = tmp_path / "tests.jsonl"
-    rows = (QUICKSTART / "test.jsonl").read_text(encoding="utf-8").splitlines()[:4]
+    rows = (QUICKSTART / "test.jsonl").read_text(encoding="utf-8").splitlines()[:2]
     tests.write_text("\n".join(rows) + "\n", encoding="utf-8")
     flags = [f"--set=train.method={method}", f"--set=data.test={tests}", "--set=watch.answer_tokens=4"]
-    result = localtune("run", *short(tmp_path, steps=4), *flags)
+    more = ["--set=data.valid=none", f"--set=export.gguf={'[F16]' if method == 'full' else '[]'}"]
+    result = localtune("run", *short(tmp_path, steps=4), *flags, *more)
     assert result.code == 0, result.err
     run = Run(next(localtune.runs.iterdir()))
     product = run.model if method == "full" else run.adapter
@@ -217,8 +224,21 @@ def test_every_method_trains_and_its_product_is_measured_again(method: str, loca
     losses = {entry["who"]: entry["loss"] for entry in figures if "loss" in entry}
     assert losses["tuned"] < losses["base"]
     assert _on_tests(figures) == _on_tests([*_stored(run)["base"], *_stored(run)["tuned"]])
+    if method == "full":
+        _is_exported_as_it_is(localtune, run)
 
 
-def test_the_same_recipe_twice_is_the_same_bytes(done: tuple[Command, Run], again: tuple[Run, str]) -> None:
-    first, second = (sha256(run.adapter / "adapter_model.safetensors") for run in (done[1], again[0]))
+def _is_exported_as_it_is(localtune: Command, run: Run) -> None:
+    """The product of a full fine-tune is a whole model: there is a file of it, and nothing to fuse."""
+    assert [product.suffix or product.name for product in run.products()] == ["model", ".gguf"]
+    proofs = [event for event, _ in run.read_events() if isinstance(event, Proof)]
+    assert [proof.passed for proof in proofs] == [True]
+    refused = localtune("fuse", run.name)
+    assert refused.code == 2
+    assert "no adapter to fuse" in refused.err
+    assert f"localtune export {run.name}" in refused.err
+
+
+def test_the_same_recipe_twice_is_the_same_bytes(done: tuple[Command, Run], again: Again) -> None:
+    first, second = (sha256(run.adapter / "adapter_model.safetensors") for run in (done[1], again.run))
     assert first == second

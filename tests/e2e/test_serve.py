@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from localtune.cli.serve import KEY
 from localtune.llamacpp import LlamaServer
 from tests.command import Command, wait_until
 from tests.unit.chat.tiny_gguf import write_gguf, write_lora
@@ -141,16 +142,19 @@ def _ended(child: "subprocess.Popen[str]", number: int) -> tuple[int, str, list[
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code", "named"), [(signal.SIGINT, 0, True), (signal.SIGTERM, 143, False)])
 def test_it_ends_when_it_is_told_to_and_takes_llama_cpp_along(
-    files: list[Path], tmp_path: Path, number: int, code: int
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, named: bool
 ) -> None:
-    with _serving(tmp_path, files[0], "--key", "a-key-of-mine") as (child, said):
+    key = "a-key-of-mine-with-16-characters"
+    if not named:
+        monkeypatch.setenv(KEY, key)
+    with _serving(tmp_path, files[0], *(["--key", key] if named else [])) as (child, said):
         found, words, inner = _ended(child, number)
     assert (found, len(inner)) == (code, 1)
     assert "Traceback" not in words
-    assert said["key"] == "a-key-of-mine"
-    assert "a-key-of-mine" not in words
+    assert said["key"] == key
+    assert key not in words
     wait_until(lambda: not inner[0].is_running(), 10)
 
 

@@ -21,6 +21,7 @@ from localtune.runs.files import is_complete
 from localtune.runs.folder import Run
 from localtune.score import StopRequested
 from tests.command import Command, returned, short
+from tests.goals import FULL, times
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def run(command: Command) -> Run:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_kill_at_any_moment_leaves_whole_products_or_none(run: Run, command: Command) -> None:
     chance = random.Random(5)
-    for _ in range(3):
+    for _ in range(times(1, 20)):
         shutil.rmtree(run.fused, ignore_errors=True)
         shutil.rmtree(run.export, ignore_errors=True)
         with command.start("export", run.name, "--gguf", "F16") as child:
@@ -60,7 +61,10 @@ def _full(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
     monkeypatch.setattr(module, name, refuse)
 
 
-@pytest.mark.parametrize(("module", "name"), [(fusing, "fuse"), (fusing, "_describe"), (gguf, "enter")])
+MOMENTS = [(fusing, "fuse"), (fusing, "_describe"), (gguf, "enter")]
+
+
+@pytest.mark.parametrize(("module", "name"), MOMENTS if FULL else MOMENTS[-1:])
 def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_under_a_final_name(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
 ) -> None:

@@ -13,6 +13,8 @@ from localtune_tui.app import LocaltuneApp
 from localtune_tui.screens import SCREENS
 from localtune_tui.screens.base import AppScreen
 
+from tests.goals import FULL, times
+
 NOW = 1_800_000_000.0
 """15 January 2027, 08:00:00 UTC: what the clock of the fixture `clock` says."""
 HOSTILE_PIECES = (
@@ -32,6 +34,12 @@ HOSTILE = [
     for text in (piece, f"run {piece} name", f"{piece}.jsonl")
 ]  # fmt: skip
 """Over 200 strings that a data file, a model or a file name may hold."""
+HOSTILE += ["x" * (1 << 20), "\u202e\x1b[31m" * (1 << 13)] if FULL else []
+
+
+def some(texts: list[str], every: int) -> list[str]:
+    """Each `every`th of them; all where everything is asked for."""
+    return texts[:: times(every, 1)]
 
 
 @pytest.fixture

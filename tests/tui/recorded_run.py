@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from localtune.runs.folder import Run, State, Status
+from localtune.runs.folder import ALIVE, Run, State, Status
 from localtune.runs.process import process_id
 
 RECORDED = Path(__file__).parent / "recorded" / "run"
@@ -24,7 +24,7 @@ def recorded_run(name: str = NAME, *, steps: int | None = None, state: State = "
     if steps is not None:
         end = next((at for at, line in enumerate(lines) if _step(line) > steps), len(lines))
         run.events.write_text("\n".join(lines[:end]) + "\n", encoding="utf-8")
-    alive = state in ("starting", "running", "stalled")
+    alive = state in ALIVE
     now = time.time() - (120 if state == "stalled" else 0)
     worker = process_id() if alive else None
     given: State = "running" if state in ("stalled", "crashed") else state

@@ -9,13 +9,17 @@ from click.testing import CliRunner
 from localtune_tui import screens
 from localtune_tui.app import LocaltuneApp
 from localtune_tui.beginning import beginning
+from localtune_tui.ending import EndingApp
 from localtune_tui.keys import actions
 from localtune_tui.modals.confirm import Confirm
 from localtune_tui.screens.base import TopBar
+from textual.app import App
+from textual.css.query import NoMatches
 
 from localtune.cli import localtune
 from localtune.runs.folder import Run, Status
 from localtune.runs.process import process_id
+from tests.tui.recorded_run import recorded_run
 from tests.tui.screen_text import begun, says, screen_text, until, widget_text
 
 
@@ -265,3 +269,23 @@ async def test_the_machine_stands_at_the_right_of_the_tabs_and_a_screens_title_w
         assert widget_text(app.screen.query_one(TopBar)).endswith("mlx · M3 Pro · 36 GB")
         app.screen.title_text = "support-bot"  # type: ignore[attr-defined]
         assert widget_text(app.screen.query_one(TopBar)).endswith("support-bot")
+
+
+@pytest.mark.parametrize("mode", ["live", "new", "runs"])
+async def test_who_leaves_while_a_tab_is_being_opened_meets_no_failure(mode: str) -> None:
+    recorded_run(steps=40, state="running")
+    app = LocaltuneApp()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await begun(pilot)
+        before = app.current_mode
+        app.action_go(mode if before != mode else "system")
+        app.leave(143)
+        app.action_go("export")  # a tab that is asked for too late is not opened
+    assert app.return_code == 143
+    assert not list((Path(os.environ["LOCALTUNE_STATE"])).glob("crash*"))
+
+
+async def test_an_app_that_takes_leaving_for_a_failure_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EndingApp, "_handle_exception", App._handle_exception)
+    with pytest.raises(NoMatches):
+        await test_who_leaves_while_a_tab_is_being_opened_meets_no_failure("live")

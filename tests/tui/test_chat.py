@@ -13,6 +13,8 @@ from localtune_tui.widgets.chat_pane import ChatPane
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from tests.goals import Reached
+from tests.tui.conftest import some
 from tests.tui.recorded_chat import QUESTION, Replayed, child
 from tests.tui.recorded_run import NAME, recorded_run
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until, widget_text
@@ -303,11 +305,12 @@ async def test_a_second_model_beside_a_training_is_loaded_only_where_it_fits_or_
         await until(pilot, lambda: len(child.made) == 2)
 
 
-async def test_hostile_answers_leave_the_screen_whole(child: type[Replayed], hostile: list[str]) -> None:
+async def test_hostile_answers_leave_the_screen_whole(child: type[Replayed], hostile: list[str], goal: Reached) -> None:
     recorded_run()
+    chosen = some(hostile, 3)
     async with LocaltuneApp().run_test(size=(100, 30), notifications=True) as pilot:
         screen = await opened(pilot)
-        for text in hostile[::3]:
+        for text in chosen:
             screen.talk.reset()
             screen.ask(text)
             number = screen.talk.exchanges[0].replies["tuned"].number
@@ -321,3 +324,4 @@ async def test_hostile_answers_leave_the_screen_whole(child: type[Replayed], hos
         child.made[0].say({"event": "ended", "code": 1, "text": "\n".join(hostile)})
         await until(pilot, lambda: screen.state == "over")
         assert_clean(screen_text(pilot.app))
+    goal("screen", f"Chat: {len(chosen)} strings")

@@ -17,7 +17,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from tests.command import MODEL
+from tests.goals import Reached
 from tests.tui.answers import DIRTY, RECORDED, Answers, recorded, replayed
+from tests.tui.conftest import some
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until, widget_text
 
 
@@ -208,7 +210,8 @@ async def test_the_command_of_a_row_is_copied(dirty: Answers, monkeypatch: pytes
         assert copied == ["localtune data show dirty.jsonl -m m/m --row 1 --mask"]
 
 
-async def test_hostile_rows_are_shown_as_text(answers: Answers, hostile: list[str]) -> None:
+async def test_hostile_rows_are_shown_as_text(answers: Answers, hostile: list[str], goal: Reached) -> None:
+    chosen = some(hostile, 5)
     row = {"turns": 1, "tokens": 2, "learned": 1, "type": "row"}
     lines = [row | {"place": f"{text}:{n}", "row": f"{n}", "issue": text} for n, text in enumerate(hostile)]
     finding = {"severity": "error", "count": 1, "first": [], "details": {}}
@@ -219,7 +222,7 @@ async def test_hostile_rows_are_shown_as_text(answers: Answers, hostile: list[st
     }
     async with LocaltuneApp().run_test(size=(120, 40)) as pilot:
         screen = await opened(pilot)
-        for text in hostile[::5]:
+        for text in chosen:
             pieces = [{"ids": [1], "text": text, "weight": 1}]
             segment = {"tokens": [1], "weights": [1.0], "text": [{"text": text, "learned": True}], "pieces": pieces}
             whole = {"place": text, "tokens": 1, "learned": 1, "row": {text: text}, "segments": [segment]}
@@ -229,6 +232,7 @@ async def test_hostile_rows_are_shown_as_text(answers: Answers, hostile: list[st
             assert_clean(screen_text(pilot.app))
             for content in (painted(whole), token_lines(whole), on_a_line(whole, 60), painted({"row": {text: text}})):
                 assert_clean(content.plain)
+    goal("screen", f"Data: {len(chosen)} strings")
 
 
 def test_a_line_about_a_row_fits_its_width() -> None:

@@ -18,6 +18,8 @@ from textual.widgets import Input
 
 from localtune.events import Product
 from localtune.runs.folder import Run
+from tests.goals import Reached
+from tests.tui.conftest import some
 from tests.tui.recorded_run import NAME, recorded_run
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
@@ -331,14 +333,15 @@ def test_commands_are_those_that_one_types() -> None:
     ]
 
 
-async def test_hostile_events_leave_the_screen_whole(line: Commands, hostile: list[str]) -> None:
+async def test_hostile_events_leave_the_screen_whole(line: Commands, hostile: list[str], goal: Reached) -> None:
     finished()
+    chosen = some(hostile, 3)
     async with LocaltuneApp().run_test(size=(100, 30), notifications=True) as pilot:
         screen = await opened(pilot)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: screen.work is not None and screen.work.over)
         assert screen.work is not None
-        for text in hostile[::3]:
+        for text in chosen:
             screen.work.lines.clear()
             check = {"name": text, "passed": False, "text": text}
             for event in (
@@ -354,3 +357,4 @@ async def test_hostile_events_leave_the_screen_whole(line: Commands, hostile: li
             screen.paint()
             await pilot.pause()
             assert_clean(screen_text(pilot.app))
+    goal("screen", f"Export: {len(chosen)} strings")

@@ -8,6 +8,7 @@ from localtune_tui.app import LocaltuneApp
 from localtune_tui.asking import Asked, AskError
 from localtune_tui.modals.pick_file import PickFile
 
+from tests.goals import Reached
 from tests.tui.conftest import HOSTILE
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
@@ -80,7 +81,7 @@ async def test_a_file_and_a_recipe_are_picked_and_fill_the_page_new(
     assert wanted == [(Path("/data/rows.jsonl"), None) if recipe else (None, "/data/rows.jsonl")]
 
 
-async def test_hostile_findings_are_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hostile_findings_are_harmless(monkeypatch: pytest.MonkeyPatch, goal: Reached) -> None:
     found = [{"name": text, "status": "ok", "text": text, "fix": text, "group": "chat"} for text in HOSTILE]
     monkeypatch.setattr(findings, "ask", lambda asked: findings.read({"findings": found}))
     app = LocaltuneApp()
@@ -88,3 +89,4 @@ async def test_hostile_findings_are_harmless(monkeypatch: pytest.MonkeyPatch) ->
         await begun(pilot)
         await says(pilot, "run [bold]x[/] name")
         assert_clean(screen_text(app))
+    goal("screen", f"Welcome: {len(HOSTILE)} strings")

@@ -13,6 +13,7 @@ from localtune_tui.widgets.lines_view import LinesView
 
 from localtune.events import Sample, to_json
 from localtune.runs.folder import Run
+from tests.goals import Reached
 from tests.tui.recorded_run import NAME, recorded_run, step_line
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
@@ -211,7 +212,7 @@ async def test_ascii_has_no_block_and_no_braille() -> None:
         assert not any("\u2800" <= character <= "\u28ff" for character in text)
 
 
-async def test_hostile_texts_of_a_run_leave_the_screen_whole(hostile: list[str]) -> None:
+async def test_hostile_texts_of_a_run_leave_the_screen_whole(hostile: list[str], goal: Reached) -> None:
     run = recorded_run(steps=40, state="running")
     with run.events.open("a", encoding="utf-8", errors="surrogatepass") as file:
         for text in hostile:
@@ -228,6 +229,7 @@ async def test_hostile_texts_of_a_run_leave_the_screen_whole(hostile: list[str])
             await pilot.press(key)
             await pilot.pause()
             assert_clean(screen_text(app))
+    goal("screen", f"Live: {len(hostile)} strings in {len(_EVENTS)} kinds of events, log and names")
 
 
 _EVENTS: dict[str, Callable[[str], dict[str, Any]]] = {

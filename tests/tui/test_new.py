@@ -19,7 +19,9 @@ from textual.pilot import Pilot
 
 from localtune import recipe
 from tests.command import MODEL, QUICKSTART, end_runs
+from tests.goals import Reached
 from tests.tui.answers import RECIPE, Answers, recorded, replayed
+from tests.tui.conftest import some
 from tests.tui.recorded_run import recorded_run
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until, widget_text
 
@@ -411,16 +413,18 @@ async def test_the_command_is_copied(answers: Answers, monkeypatch: pytest.Monke
         assert screen.command_of("new.start") == "localtune run recipe.yaml"
 
 
-async def test_hostile_values_are_shown_as_text(answers: Answers, hostile: list[str]) -> None:
+async def test_hostile_values_are_shown_as_text(answers: Answers, hostile: list[str], goal: Reached) -> None:
+    chosen = some(hostile, 4)
     async with LocaltuneApp().run_test(size=(120, 40), notifications=True) as pilot:
         screen = await opened(pilot, RECIPE)
-        for text in hostile[::4]:
+        for text in chosen:
             answers.by_verb["plan"] = AskError(2, text or "x", None)
             field(screen, "name").put(text)
             screen.query_one(RowsPane).show(_rows(text))
             screen.query_one(PlanPane).show(_problem(text), text, ascii_only=False)
             await pilot.pause()
             assert_clean(screen_text(pilot.app))
+    goal("screen", f"New: {len(chosen)} strings")
 
 
 def _rows(text: str) -> Any:

@@ -17,6 +17,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from tests.command import MODEL
+from tests.goals import Reached
 from tests.tui.screen_text import assert_clean, begun, says, screen_text, until
 
 
@@ -291,7 +292,9 @@ def test_an_empty_cache_is_no_error() -> None:
     assert list(pick_model.cached()) == []
 
 
-async def test_hostile_names_are_shown_as_text(hostile: list[str], monkeypatch: pytest.MonkeyPatch, tree: Path) -> None:
+async def test_hostile_names_are_shown_as_text(
+    hostile: list[str], monkeypatch: pytest.MonkeyPatch, tree: Path, goal: Reached
+) -> None:
     found = [_cached(text, 10**9) for text in hostile]
     monkeypatch.setattr(pick_model, "cached", lambda: found)
     for number, text in enumerate(hostile[::3]):
@@ -313,3 +316,4 @@ async def test_hostile_names_are_shown_as_text(hostile: list[str], monkeypatch: 
         await until(pilot, lambda: bool(files.query(Folders)) and len(files.query_one(Folders).root.children) > 30)
         await pilot.pause()
         assert_clean(screen_text(pilot.app))
+    goal("screen", f"Pickers: {len(hostile)} strings")

@@ -12,6 +12,7 @@ from localtune.cli.loss_picture import Losses, picture
 from localtune.cli.runs import runs
 from localtune.events import Proof, Sample, Warn, to_json
 from localtune.runs.folder import Run
+from tests.goals import Reached
 from tests.tui.recorded_run import NAME, recorded_run
 from tests.tui.screen_text import assert_clean
 
@@ -82,7 +83,7 @@ class _Tags(HTMLParser):
         self.tags |= {tag} | {f"@{name}" for name, _ in attrs}
 
 
-def test_hostile_texts_are_text(tmp_path: Path, hostile: list[str]) -> None:
+def test_hostile_texts_are_text(tmp_path: Path, hostile: list[str], goal: Reached) -> None:
     run = recorded_run()
     with run.events.open("a", encoding="utf-8") as file:
         for text in [*hostile, "</pre><script>alert(1)</script>", "<img src=x onerror=y>", '"><svg onload=z>']:
@@ -102,6 +103,7 @@ def test_hostile_texts_are_text(tmp_path: Path, hostile: list[str]) -> None:
     assert not found.tags & {"script", "img", "a", "@onerror", "@onload", "@href", "@src"}
     for character in "\x1b\x9b\u202e\u200b\x00":
         assert character not in text
+    goal("screen", f"report: {len(hostile)} strings")
 
 
 def test_a_picture_of_nothing_says_so_and_a_title_is_escaped() -> None:

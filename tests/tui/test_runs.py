@@ -16,6 +16,7 @@ from localtune_tui.widgets.compare_pane import differences
 from localtune.runs.files import folder_size
 from localtune.runs.store import all_runs
 from localtune.sizes import readable
+from tests.goals import FULL, Reached
 from tests.tui.recorded_run import many_runs, recorded_run
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
@@ -174,8 +175,9 @@ async def test_ten_thousand_runs_are_listed_and_only_those_in_sight_are_read() -
         await until(pilot, lambda: _runs(app).table.names[-1] in _runs(app).list.rows)
 
 
-async def test_hostile_names_and_files_leave_the_screen_whole(hostile: list[str]) -> None:
-    for number, text in enumerate(hostile[:60]):
+async def test_hostile_names_and_files_leave_the_screen_whole(hostile: list[str], goal: Reached) -> None:
+    chosen = hostile if FULL else hostile[:60]
+    for number, text in enumerate(chosen):
         run = recorded_run(f"bot-20260101-{number:06d}", steps=5, state="stopped")
         text = text.encode("utf-8", "backslashreplace").decode()
         run.environment.write_text(
@@ -184,11 +186,12 @@ async def test_hostile_names_and_files_leave_the_screen_whole(hostile: list[str]
     app = LocaltuneApp()
     async with app.run_test(size=(100, 30)) as pilot:
         await begun(pilot, "runs")
-        await says(pilot, "60 of 60")
-        for _ in range(4):
+        await says(pilot, f"{len(chosen)} of {len(chosen)}")
+        for _ in range(len(chosen) // 15):
             await pilot.press("pagedown")
             await pilot.pause(0.1)
             assert_clean(screen_text(app))
+    goal("screen", f"Runs: {len(chosen)} strings")
 
 
 def _json(text: str) -> str:

@@ -12,6 +12,7 @@ from localtune_tui.cache import CachedModel, cached_models, delete
 from localtune_tui.findings import ask as true_ask
 from localtune_tui.screens.system import Models, SystemScreen
 
+from tests.goals import Reached
 from tests.tui.conftest import HOSTILE, NOW
 from tests.tui.screen_text import SIZES, assert_clean, begun, looks_as, says, screen_text, until
 
@@ -131,7 +132,9 @@ async def test_y_copies_a_fix_or_the_marked_models_folder() -> None:
 
 
 @pytest.mark.parametrize("first", range(0, len(HOSTILE), 80))
-async def test_hostile_findings_and_models_are_harmless(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hostile_findings_and_models_are_harmless(
+    first: int, monkeypatch: pytest.MonkeyPatch, goal: Reached
+) -> None:
     texts = HOSTILE[first : first + 80]
     found = [{"name": t, "status": t, "text": t, "fix": t, "group": t} for t in texts]
     models = [CachedModel(t, 1, 1.0, Path("x"), (), True) for t in texts]
@@ -144,6 +147,7 @@ async def test_hostile_findings_and_models_are_harmless(first: int, monkeypatch:
         await says(pilot, "this machine can train")
         await says(pilot, f"{len(texts)} models")
         assert_clean(screen_text(app))
+    goal("screen", f"System: {len(texts)} strings")
 
 
 def _cached(root: Path, name: str, size: int) -> None:

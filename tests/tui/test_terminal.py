@@ -1,14 +1,11 @@
 """At a terminal: how soon the app is there, how it is left, what is said where there is no terminal."""
 
 import os
-import select
 import signal
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,57 +15,15 @@ from localtune.runs.process import process_id
 
 if sys.platform == "win32":
     pytest.skip("has no pseudo terminals", allow_module_level=True)
-else:
-    import fcntl
-    import pty
-    import termios
+from tests.tui.at_terminal import ROOT, Child, start
 
-ROOT = Path(__file__).parents[2]
 OUT_OF_ALTERNATE_SCREEN, CURSOR, NO_MOUSE = b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l"
-
-
-@dataclass
-class Child:
-    """`localtune` at a terminal of the test's own."""
-
-    pid: int
-    terminal: int
-    output: bytes = b""
-    began: float = field(default_factory=time.perf_counter)
-
-    def until(self, text: bytes, seconds: float = 60.0) -> float:
-        """Read until `text` has come; seconds since the start."""
-        while text not in self.output:
-            assert time.perf_counter() - self.began < seconds, self.output[-2000:]
-            if select.select([self.terminal], [], [], 0.05)[0]:
-                self.output += os.read(self.terminal, 65536)
-        return time.perf_counter() - self.began
-
-    def end(self) -> int:
-        """Read to the end; the exit code."""
-        try:
-            while chunk := os.read(self.terminal, 65536):
-                self.output += chunk
-        except OSError:  # Linux' way to say that nobody is at the other side
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-def _start(*arguments: str, **environment: str) -> Child:
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        os.chdir(ROOT)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        os.execve(sys.executable, [sys.executable, "-m", "localtune", *arguments], os.environ | environment)
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    return Child(pid, descriptor)
 
 
 @pytest.fixture
 def app() -> Iterator[Child]:
     """The app, painted."""
-    child = _start()
+    child = start()
     child.until(b"6 System")
     child.until(b"how to begin")
     yield child
@@ -93,7 +48,7 @@ def test_who_quits_is_told_what_goes_on(tmp_path: Path) -> None:
     run.folder.mkdir(parents=True)
     run.plan.write_text('{"format": 1}', encoding="utf-8")
     run.write_status(Status("running", supervisor=process_id(), heartbeat=4e9))
-    child = _start()
+    child = start()
     child.until(b"6 System")
     child.until(b"[3 Live]")
     os.write(child.terminal, b"\x11")
@@ -103,7 +58,7 @@ def test_who_quits_is_told_what_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_goes_away_ends_the_app() -> None:
-    child = _start()
+    child = start()
     child.until(b"how to begin")
     os.close(child.terminal)  # the system sends SIGHUP
     end = time.monotonic() + 30
@@ -116,7 +71,7 @@ def test_first_paint_is_soon() -> None:
     """0.4 s on two idle cores; the bound is for busy ones."""
     times = []
     for _ in range(3):
-        child = _start()
+        child = start()
         times.append(child.until(b"6 System"))
         os.kill(child.pid, signal.SIGTERM)
         child.end()
@@ -136,14 +91,14 @@ def test_without_a_terminal_there_is_help_and_exit_code_2() -> None:
 
 
 def test_a_terminal_that_draws_nothing_gets_help() -> None:
-    child = _start(TERM="dumb")
+    child = start(TERM="dumb")
     assert child.end() == 2
     assert b"Commands:" in child.output
     os.close(child.terminal)
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
-    child = _start(str(tmp_path))
+    child = start(str(tmp_path))
     assert child.end() == 2
     assert b"error[tui.not-a-run]" in child.output
     os.close(child.terminal)

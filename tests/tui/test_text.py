@@ -1,7 +1,7 @@
 """What foreign text may look like on the screen."""
 
 import pytest
-from localtune_tui.text import plain, shown
+from localtune_tui.text import plain, shown, sign_for_sign
 from textual.content import Content
 
 from tests.tui.conftest import HOSTILE
@@ -41,3 +41,11 @@ def test_a_pile_of_marks_is_not_drawn_over_other_lines() -> None:
 
 def test_square_brackets_are_text() -> None:
     assert plain("[bold]x[/bold] [/]") == Content("[bold]x[/bold] [/]")
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_what_is_edited_is_painted_sign_for_sign(number: int) -> None:
+    painted = sign_for_sign(HOSTILE[number])
+    assert len(painted) == len(HOSTILE[number])
+    assert_clean(painted.replace("\n", "\x00"))
+    assert sign_for_sign("Grüße 漢字 🙂") == "Grüße 漢字 🙂"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import string
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from localtune import adapter as adapter_module
-from localtune.adapter import Lora, read_peft_config
+from localtune.adapter import Lora, base_of, read_peft_config
 from localtune.errors import InputError
 
 GOOD: dict[str, Any] = {"peft_type": "LORA", "r": 4, "lora_alpha": 12, "target_modules": ["q_proj", "down_proj"]}
@@ -161,3 +162,17 @@ def test_an_empty_configuration_says_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match=r"no peft_type[\s\S]*no r; expected"):
         read_peft_config(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_adapters_files_may_not_be_links_to_others(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    read(folder)
+    (folder / name).touch()
+    (folder / name).rename(tmp_path / "secret")
+    (folder / name).symlink_to(tmp_path / "secret")
+    for reader in (read_peft_config, base_of):
+        with pytest.raises(InputError, match=r"model\.link"):
+            reader(folder)

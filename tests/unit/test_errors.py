@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtune.errors import Problem, safe
+from localtune.errors import Problem, escaped, safe
 
 
 def test_a_problem_reads_what_where_and_how_to_mend_it() -> None:
@@ -37,9 +37,9 @@ def test_ordinary_text_of_any_script_is_left_alone() -> None:
 
 def test_what_is_to_be_kept_is_shown_as_it_is_and_nothing_else_is() -> None:
     persian, rocket = "می\u200cخواهم", "👩\u200d🚀"
-    assert safe(persian + rocket, keep="\u200c\u200d") == persian + rocket
+    assert escaped(persian + rocket, keep="\u200c\u200d") == persian + rocket
     assert "\\u200c" in safe(persian)
-    assert safe("\u200b\x1b", keep="\u200c\u200d") == "\\u200b\\x1b"
+    assert escaped("\u200b\x1b", keep="\u200c\u200d") == "\\u200b\\x1b"
 
 
 def test_long_text_is_cut_with_a_mark() -> None:

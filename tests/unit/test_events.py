@@ -1,13 +1,28 @@
 """Events survive the way to disk and back, and a torn file never stops a reader."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from localtune.events import KINDS, Checkpoint, Event, Step, Unknown, from_json, read_events, to_json
+from localtune import redacted
+from localtune.events import (
+    KINDS,
+    Checkpoint,
+    Event,
+    Failed,
+    Phase,
+    Step,
+    Unknown,
+    Warn,
+    from_json,
+    read_events,
+    to_json,
+)
+from localtune.words import event_lines
 
 STEP = Step(3, 10, 0.3, 1.25, 7.0, 1e-4, 0.5, True, 20, 7, 1000, 0.1)
 
@@ -49,6 +64,24 @@ def test_a_file_cut_at_any_byte_is_read_up_to_its_last_whole_line(tmp_path: Path
         path.write_bytes(content[:size])
         found = [event for event, _ in read_events(path)]
         assert len(found) == content[:size].count(b"\n")
+
+
+def test_paths_stay_whole_for_programs_and_are_short_where_they_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A "~" in quotes is no home folder for a shell that is given the text."""
+    home, token = os.path.abspath("/home/ann"), "hf_" + "aB3" * 8
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, home)
+    redacted.forget()
+    try:
+        text = f"cp '{home}/my run/x' . {token}"
+        for event in (Phase("saving", text), Warn("a.b", text), Failed("a.b", text)):
+            back = from_json(to_json(event))
+            assert not isinstance(back, Unknown)
+            assert text.replace(token, redacted.HIDDEN) in vars(back).values()
+            assert "cp '~/my run/x' . ***" in " ".join(event_lines(back))
+    finally:
+        monkeypatch.undo()
+        redacted.forget()
 
 
 def test_a_foreign_line_is_passed_over(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from localtune.memory import Item, Load, memory_items, share, state_size, traina
 from localtune.model import ModelFiles, TensorInfo, resolve
 from localtune.objectives import SFT
 from tests.command import MODEL
+from tests.goals import Reached
 from tests.unit.shapes import GB, HIDDEN, LAYERS, VOCABULARY, WIDE, big_model
 
 CPU = Device("mlx", "cpu", "a processor", 8 * GB, ("float32",), {}, "for the test")
@@ -161,7 +162,7 @@ def test_the_loss_on_mlx_takes_what_is_planned_in_one_chunk_or_many(chunks: int)
 
 
 @pytest.mark.parametrize("checkpointing", ["none", "blocks"])
-def test_one_update_on_mlx_takes_what_is_planned(checkpointing: Any) -> None:
+def test_one_update_on_mlx_takes_what_is_planned(checkpointing: Any, goal: Reached) -> None:
     """The peak of MLX's arrays is within a third of the plan; without its attention the plan would be far too low."""
     mx = pytest.importorskip("mlx.core")
     model, lora, precision = resolve(str(MODEL), Path()), Lora(16, 32), Precision("float32", "float32")
@@ -179,5 +180,9 @@ def test_one_update_on_mlx_takes_what_is_planned(checkpointing: Any) -> None:
         session.train_step([batch], step=1, lr=1e-4)
         peak = mx.get_peak_memory()
     total = sum(planned.values())
+    goal(
+        "memory",
+        f"mlx, an update of the quickstart, recomputing {checkpointing}: peak at {peak / total:.0%} of the plan",
+    )
     assert 0.75 < peak / total < 1.1
     assert peak / (total - planned["attention"]) > 1.1

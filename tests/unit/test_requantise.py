@@ -14,6 +14,7 @@ from localtune.fuse import fuse
 from localtune.model import ModelFiles, resolve
 from localtune.model.plain import plain_tensors, plain_weights
 from localtune.requantise import GATE, Requantised, requantise
+from tests.goals import Reached
 from tests.unit.test_fuse import KINDS, scaled_adapter
 from tests.unit.test_fuse_quantised import GRIDS, original, quantised, replaced
 
@@ -50,14 +51,17 @@ def plain(tmp_path: Path) -> ModelFiles:
 
 @pytest.mark.parametrize("lora", KINDS)
 @pytest.mark.parametrize("storage", STORAGES)
-def test_a_large_change_is_kept_on_every_grid(tmp_path: Path, storage: str, lora: str) -> None:
+def test_a_large_change_is_kept_on_every_grid(tmp_path: Path, storage: str, lora: str, goal: Reached) -> None:
     base = plain(tmp_path)
     found, done = made(base, tmp_path / "model", storage, LARGE, **KINDS[lora])
     assert found.config.quantized == ("bitsandbytes" if storage == "nf4" else "mlx")
     assert found.parameters == base.parameters
     assert found.size < base.size
     assert len(done.correlations) == 14
-    assert min(done.correlations.values()) >= GATE
+    least = min(done.correlations.values())
+    if lora == "lora":
+        goal("fuse", f"{storage}: on the grid again the change has a correlation of {least:.4f} with its own")
+    assert least >= GATE
     assert done.size == found.size
 
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from localtune import redacted
 from localtune.cli.serve import curl
-from localtune.typed import typed
+from localtune.typed import WINDOWS, typed
 from tests.command import ROOT
 from tests.typed import words
 
@@ -29,6 +30,17 @@ def test_a_name_with_a_blank_would_arrive_in_two_words_unless_it_is_typed() -> N
     assert typed("ls", Path("my models"), windows=False) == "ls 'my models'"
     assert typed("ls", Path("my models"), windows=True) == 'ls "my models"'
     assert typed("localtune", r"C:\models\a-b_1.0", windows=True) == r"localtune C:\models\a-b_1.0"
+
+
+def test_on_windows_the_home_folder_is_spelled_out_with_its_blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PowerShell expands no %VARIABLE%, and the home folder's own blank would break an unquoted one in cmd.exe."""
+    monkeypatch.setenv("HOME", "/home/Ann Lee")
+    monkeypatch.setenv("USERPROFILE", "/home/Ann Lee")
+    redacted.forget()
+    lines = [typed("ls", "/home/Ann Lee/x", windows=windows) for windows in (True, False)]
+    monkeypatch.undo()
+    redacted.forget()
+    assert lines == ['ls "/home/Ann Lee/x"', lines[1] if WINDOWS else "ls ~/x"]
 
 
 @pytest.mark.parametrize("char", "&|<>^(),;'`$@#")

@@ -4,7 +4,8 @@ import io
 import json
 from typing import Any
 
-from localtune.worked import Worked, seconds_worked
+from localtune.events import Warn, to_json
+from localtune.worked import JUMPED, Worked, seconds_worked
 
 
 def _line(when: float, name: str = "training", **more: Any) -> str:
@@ -38,3 +39,10 @@ def test_a_clock_that_was_set_back_takes_nothing_away() -> None:
     for when in (100.0, 50.0):
         worked.take({"time": when})
     assert worked.seconds == 0.0
+
+
+def test_a_machine_that_slept_did_not_work() -> None:
+    slept = to_json(Warn(JUMPED, "the machine slept"), 7300.0) + "\n"
+    assert _seconds(_line(100.0, "loading"), _line(130.0), slept, _line(7310.0)) == 40.0
+    back = to_json(Warn(JUMPED, "the clock was set back"), 50.0) + "\n"
+    assert _seconds(_line(100.0, "loading"), _line(130.0), back, _line(60.0)) == 40.0

@@ -14,6 +14,7 @@ from localtune.data.render import Renderer, Tokenised
 from localtune.data.tokenizer import Tokenizer
 from localtune.errors import Problem
 from localtune.settings import DataSettings
+from tests.goals import Reached
 from tests.material import material
 from tests.unit.data.builders import PLACE, all_text, learned_text
 
@@ -67,7 +68,9 @@ def rendered(tokenizer: Tokenizer, messages: list[dict[str, Any]], learn: Any = 
 @pytest.mark.parametrize("name", ENDS)
 @pytest.mark.parametrize("turns", [2, 4])
 @pytest.mark.parametrize("system", [True, False])
-def test_the_mask_decodes_to_the_answers_and_their_ends(name: str, turns: int, system: bool, tmp_path: Path) -> None:
+def test_the_mask_decodes_to_the_answers_and_their_ends(
+    name: str, turns: int, system: bool, tmp_path: Path, goal: Reached
+) -> None:
     tokenizer = with_template(tmp_path, name)
     messages = ([{"role": "system", "content": "Answer briefly."}] if system else []) + TALK[:turns]
     done = rendered(tokenizer, messages)
@@ -81,10 +84,12 @@ def test_the_mask_decodes_to_the_answers_and_their_ends(name: str, turns: int, s
     texts = [learned_text(tokenizer, segment) for segment in done.segments]
     assert texts == (expected[::-1] if before else ["".join(expected)])
     assert all(segment.tokens.tolist().count(tokenizer.bos_id) <= 1 for segment in done.segments)
+    if turns == 4 and not system:
+        goal("tokens", f"{name}: the mask decodes to exactly the answers and their ends, at most one BOS")
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_ids_are_those_of_the_reference_rendering(name: str, tmp_path: Path) -> None:
+def test_ids_are_those_of_the_reference_rendering(name: str, tmp_path: Path, goal: Reached) -> None:
     tokenizer = with_template(tmp_path, name)
     folder = material("chat-templates")
     messages = json.loads((folder / "conversations.json").read_text("utf-8"))["multi_turn"]["messages"]
@@ -95,6 +100,7 @@ def test_ids_are_those_of_the_reference_rendering(name: str, tmp_path: Path) -> 
     assert isinstance(done, Tokenised)
     assert done.segments[0].tokens.tolist() == tokenizer.encode(text, special=False)
     assert all_text(tokenizer, done.segments[0]) == text
+    goal("tokens", f"{name}: ids of the reference rendering, exact")
 
 
 def test_golden_ids_and_mask_of_qwen() -> None:

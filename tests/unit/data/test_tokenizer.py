@@ -86,8 +86,8 @@ def test_vocabulary_is_the_largest_id_plus_one(tmp_path: Path) -> None:
     [
         ({}, "tokenizer.missing", "no tokenizer.json"),
         ({"tokenizer.model": "x"}, "tokenizer.missing", "only tokenizer.model"),
-        ({"tokenizer.json": "{"}, "tokenizer.broken", "not JSON"),
-        ({"tokenizer.json": "[]"}, "tokenizer.broken", "no JSON object"),
+        ({"tokenizer.json": "{"}, "tokenizer.broken", "not valid JSON"),
+        ({"tokenizer.json": "[]"}, "tokenizer.broken", "JSON object"),
         ({"tokenizer.json": '{"model": 3}'}, "tokenizer.broken", "cannot be read"),
     ],
 )

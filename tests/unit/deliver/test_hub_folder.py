@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import gguf
@@ -163,3 +164,15 @@ def test_a_value_of_weights_is_never_taken_for_a_text(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "adapter")
     save_file({"a": np.frombuffer(TOKENS[0].encode() + b"x", np.uint8)}, folder / "adapter_model.safetensors")
     assert len(chosen(folder, "adapter")) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("kind", ["adapter", "fused"])
+def test_a_link_to_a_file_of_this_machine_is_not_sent(tmp_path: Path, kind: Kind) -> None:
+    folder = adapter(tmp_path / "a") if kind == "adapter" else fused(tmp_path / "a")
+    (tmp_path / "secret").write_text("secret")
+    (folder / "log.txt").symlink_to(tmp_path / "secret")  # which is not sent anyway
+    assert chosen(folder, kind)
+    (folder / "LICENSE").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match=r"model\.link"):
+        chosen(folder, kind)

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from localtune.errors import InputError, LocaltuneError, MachineError, ResourceError
 from localtune.model import resolve
-from localtune.model.hub import Download, snapshot
+from localtune.model.hub import Download, refuse_names, snapshot
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONFIG = {
@@ -249,7 +249,8 @@ def pending(tmp_path: Path, size: int) -> Callable[..., Any]:
     def snapshot_download(*args: object, dry_run: bool = False, **rest: object) -> Any:
         assert dry_run, "downloaded without a yes"
         local = str(tmp_path / "none" / "yet" / "model.safetensors")
-        return [SimpleNamespace(will_download=True, commit_hash=COMMIT, file_size=size, local_path=local)]
+        file = {"filename": "model.safetensors", "local_path": local, "file_size": size}
+        return [SimpleNamespace(will_download=True, commit_hash=COMMIT, **file)]
 
     return snapshot_download
 
@@ -282,3 +283,11 @@ def test_the_hub_library_is_not_imported_for_a_folder() -> None:
     script = "import sys, localtune.model, localtune.recipe; sys.exit('huggingface_hub' in sys.modules)"
     environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", script], env=environ, check=False).returncode == 0
+
+
+def test_names_of_any_language_are_names_and_what_no_system_takes_is_refused() -> None:
+    refuse_names("org/x", ["modèle.safetensors", "model@q4.safetensors", "LICENSE,v2", "模型.json", "#1 'a' [b]~.json"])
+    for name in ("a/b", "a ", "a.", "..", "a\u202eb", "a\tb", "a?", "a" * 201):
+        with pytest.raises(InputError) as refused:
+            refuse_names("org/x", [name])
+        assert "honest" not in str(refused.value)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from localtune.errors import InputError, Problem
-from localtune.model.tensors import BITS, INDEX, WEIGHTS, read_header, read_tensors
+from localtune.model.tensors import BITS, HEADER_LIMIT, INDEX, WEIGHTS, read_header, read_tensors
 
 
 def raw(header: Any, data: bytes = b"", length: int | None = None) -> bytes:
@@ -253,3 +253,11 @@ def test_a_folder_without_safetensors_says_what_it_holds(tmp_path: Path, files: 
     assert (problem.code, problem.where) == (code, tmp_path.name)
     assert problem.fix
     assert code != "model.pickle" or "convert" in problem.fix
+
+
+def test_a_header_beyond_the_limit_is_not_told_to_be_a_bad_copy(tmp_path: Path) -> None:
+    for length, again in ((HEADER_LIMIT + 1, False), (HEADER_LIMIT, True)):
+        (tmp_path / WEIGHTS).write_bytes(raw(b"{}", length=length))
+        with pytest.raises(InputError) as refused:
+            read_header(tmp_path / WEIGHTS)
+        assert ("again" in refused.value.problems[0].fix) is again

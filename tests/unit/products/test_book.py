@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from localtune.durable import temporary_of
 from localtune.errors import InputError
 from localtune.products import RECORD, book
-from localtune.products.book import enter, refuse_foreign, temporary_of
+from localtune.products.book import enter, refuse_foreign
 from localtune.products.gguf import export
 from localtune.products.source import Source, of_folder
 from localtune.runs.files import read_json, sha256

@@ -31,7 +31,7 @@ from tests.unit.export.tiny import byte_level, model_of
 Change = Callable[[pytest.MonkeyPatch], None]
 
 
-def _source(folder: Path, output: Path, most: int = 16) -> Source:
+def _source(folder: Path, output: Path, most: int = 6) -> Source:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(places, "POSITIONS", most)
         found: Source = returned(of_folder(str(folder), output))

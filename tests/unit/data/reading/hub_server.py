@@ -28,7 +28,21 @@ FILES = {
     "README.md": b"---\nlicense: mit\n---\n",
 }
 LINES = {"train.jsonl": b'{"text": "a"}\n{"text": "b"}\n', "README.md": b"---\nlicense: mit\n---\n"}
-SETS = {"org/tiny": FILES, "org/lines": LINES}
+
+
+def _card(data_files: str) -> dict[str, bytes]:
+    """A data set whose card names rows at another place."""
+    card = f"---\nconfigs:\n- config_name: default\n  data_files: {json.dumps(data_files)}\n---\n"
+    return {"train.jsonl": LINES["train.jsonl"], "README.md": card.encode()}
+
+
+ELSEWHERE = {
+    "org/absolute": "/proc/self/environ",
+    "org/above": "../../../../etc/hostname",
+    "org/network": "http://127.0.0.1:9/rows.jsonl",
+    "org/foreign": "hf://datasets/org/lines/train.jsonl",
+}
+SETS = {"org/tiny": FILES, "org/lines": LINES} | {name: _card(there) for name, there in ELSEWHERE.items()}
 
 
 class _StandIn(http.server.BaseHTTPRequestHandler):
@@ -92,6 +106,8 @@ def _body(path: str, name: str, wanted: list[str] | None) -> tuple[str, bytes] |
         f"/api/datasets/{name}/revision/main",
     ):
         about: dict[str, Any] = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": n} for n in files]}
+        if name in ELSEWHERE:
+            about["cardData"] = {"configs": [{"config_name": "default", "data_files": ELSEWHERE[name]}]}
         return "application/json", json.dumps(about).encode()
     inner = path.removeprefix(f"/datasets/{name}/resolve/{COMMIT}/")
     return ("application/octet-stream", files[inner]) if inner in files else None

@@ -16,7 +16,7 @@ import pytest
 from localtune.data.reading import find, hub
 from localtune.data.rows import BadRows
 from localtune.errors import InputError, MachineError
-from tests.unit.data.reading.hub_server import COMMIT, stand_in
+from tests.unit.data.reading.hub_server import COMMIT, ELSEWHERE, stand_in
 
 SCRIPT = """
 import json, sys
@@ -54,6 +54,7 @@ def ask(names: list[str], home: Path, **environ: str) -> list[Any]:
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     names = ["org/tiny", "hf://datasets/org/lines", f"org/tiny@{COMMIT}", "org/none", "org/tiny@gone", "org/tiny:foo"]
+    names += ELSEWHERE
     with stand_in() as server:
         endpoint = f"http://127.0.0.1:{server.server_address[1]}"
         found = ask(names, tmp_path_factory.mktemp("home"), HF_ENDPOINT=endpoint)
@@ -69,6 +70,21 @@ def test_splits_are_streamed_in_order_and_every_row_knows_its_place(answers: dic
     ]
     assert valid == [["org/tiny:default/validation:1", {"prompt": "four", "completion": "FOUR"}]]
     assert test == [["org/tiny:default/test:1", {"prompt": "five", "completion": "FIVE"}]]
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_rows_that_a_card_places_elsewhere_are_refused(name: str, answers: dict[str, Any]) -> None:
+    code, reason, what = answers[name]
+    assert (code, reason) == (2, "data.elsewhere")
+    assert ELSEWHERE[name] in what
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "hf://datasets/org/x@{0}/../y", "hf://datasets/org/x@main/a.jsonl"])
+def test_files_of_another_place_are_refused_whatever_datasets_makes_of_the_card(file: str) -> None:
+    own = f"hf://datasets/org/x@{COMMIT}/data/a.jsonl"
+    hub._refuse_elsewhere("org/x", COMMIT, {"train": [own]})
+    with pytest.raises(InputError, match=r"data\.elsewhere"):
+        hub._refuse_elsewhere("org/x", COMMIT, {"train": [own, file.format(COMMIT)]})
 
 
 def test_the_revision_is_pinned_to_a_commit_and_said(answers: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from localtune.data.reading import find
 from localtune.data.reading.jsonl import parse_line
+from localtune.data.reading.strict import TOO_MANY, VALUES, Fault, parse, too_many
 from localtune.data.rows import BadRows, Place
 from localtune.errors import InputError, LocaltuneError, Problem
 from tests.unit.data.reading.read import read, values
@@ -128,3 +129,16 @@ def test_a_line_longer_than_any_row_ends_the_reading(tmp_path: Path, monkeypatch
     with pytest.raises(InputError, match=r"a\.jsonl:2"):
         read(tmp_path / "a.jsonl", b'{"a": 1}\n{"a": "' + b"x" * 2000 + b'"}\n')
     assert len(read(tmp_path / "a.jsonl", b'{"a": "' + b"x" * 900 + b'"}\n')[0]) == 1
+
+
+def test_a_long_text_full_of_separators_is_one_value(tmp_path: Path) -> None:
+    row = {"text": 'f(a, b)["\\"] = {1: [2, {3: 4}]}, ' * 150_000}
+    line = json.dumps(row)
+    assert len(line) > 5_000_000
+    assert sum(map(line.count, ",:[{")) > VALUES
+    assert values(tmp_path / "a.jsonl", line.encode()) == [row]
+    assert parse(f'{{"text": [{"1," * VALUES} 1]}}') == Fault(TOO_MANY)
+
+
+def test_a_string_without_an_end_is_looked_through_once() -> None:
+    assert not too_many('"' + '\\",' * 1_500_000)  # seconds if once, years if once for each quote

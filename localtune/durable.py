@@ -18,8 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil
-
 TEMPORARY = ".partial"
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 """What a system says when a disk, or somebody's share of it, is full."""
@@ -223,6 +221,8 @@ def _needing(path: Path, size: int) -> Iterator[None]:
 
 
 def _is_gone(writer: int) -> bool:
+    import psutil  # `localtune doctor` runs without it, and asks here for free space
+
     return writer == os.getpid() or not psutil.pid_exists(writer)
 
 

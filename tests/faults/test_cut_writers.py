@@ -64,7 +64,7 @@ def _try_all(writer: Writer, root: Path, how: str) -> int:
         assert writer.found() == new
         assert writer.litter or not list(partials(root))
 
-    most = None if goals.FULL else (2 if error is None else 1)
+    most = None if goals.FULL else (3 if error is None else 2)
     return cut_everywhere(root, writer.act, check, full=error is not None,
                           error=error or 0, most=most)  # fmt: skip
 

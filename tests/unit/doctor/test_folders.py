@@ -38,7 +38,7 @@ def test_runs_that_cannot_be_written_stop_training(tmp_path: Path, monkeypatch: 
 
 def test_little_room_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCALTUNE_RUNS", str(tmp_path))
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5 * 10**8}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"total": 10**12, "free": 5 * 10**8}))
     assert only(folders.runs).status == "warning"
 
 

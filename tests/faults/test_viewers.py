@@ -50,8 +50,8 @@ class Tally:
         code = child.end()
         took = time.perf_counter() - began
         self.ends, self.slowest = self.ends + 1, max(self.slowest, took)
-        # before the command heeds signals the system ends it, which a shell reports with the same code
-        kept = [f"code {code}"] if code not in (128 + number, -number) else []
+        # before the command heeds signals the system ends it, which a shell reports with the same code; 0: it was done
+        kept = [f"code {code}"] if code not in (128 + number, -number, 0) else []
         kept += ["slow"] if took > AT_THE_END else []
         kept += child.kept()
         os.close(child.terminal)

@@ -84,7 +84,7 @@ def test_a_hundred_kills_at_random_moments_lose_nothing(
         begun = command("run", *arguments(tmp_path / "data", backend, STEPS), "--detach")
         assert begun.code == 0, begun.err
         run = only(command)
-        while not _ended_before(run, moments):
+        while kills < 100 and not _ended_before(run, moments):
             kills += kill_all(run)
             if run.status().state == "done":
                 break
@@ -97,11 +97,17 @@ def test_a_hundred_kills_at_random_moments_lose_nothing(
 
 
 def _ended_before(run: Run, moments: random.Random) -> bool:
-    """Let it go on to a moment after its next update; whether its end comes first."""
-    reached, wait = steps_done(run), moments.uniform(0, 0.5)
-    wait_until(lambda: steps_done(run) != reached or run.status().state == "done")
-    time.sleep(wait)
+    """Let it go on to a moment after one of its next updates; whether its end comes first."""
+    wanted = checkpointed(run) + moments.randint(1, 2 * SAVED_EVERY)
+    wait_until(lambda: steps_done(run) >= wanted or run.status().state == "done", seconds=300)
+    time.sleep(moments.uniform(0, 0.3))
     return run.status().state == "done"
+
+
+def checkpointed(run: Run) -> int:
+    """The update from which it goes on."""
+    found = checkpoints.latest(run)
+    return found[0].step if found else 0
 
 
 def _lost(run: Run) -> int:
@@ -109,7 +115,7 @@ def _lost(run: Run) -> int:
     found = checkpoints.latest(run)
     recorded = [event for event, _ in run.read_events() if isinstance(event, Checkpoint)]
     assert found is not None or not recorded
-    return steps_done(run) - (found[0].step if found else 0)
+    return steps_done(run) - checkpointed(run)
 
 
 @pytest.mark.skipif(not FULL, reason="a control of a comparison that other tests make, too")

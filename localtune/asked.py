@@ -1,13 +1,12 @@
 """What a worker is asked for: by files in `control/`, by a signal, or by the death of its supervisor."""
 
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from localtune.ending import stop_code
+from localtune.ending import heed, stop_code
 from localtune.runs.folder import Request, Run
 from localtune.runs.process import ProcessId
 from localtune.score import StopRequested
@@ -27,11 +26,7 @@ class Asked:
     """When the supervisor was looked for, by the monotonic clock."""
 
     def __post_init__(self) -> None:
-        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._receive)
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        heed(self._receive)
 
     @property
     def exit_code(self) -> int:

@@ -2,8 +2,10 @@
 
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 from localtune.errors import MachineError, ResourceError
@@ -55,6 +57,15 @@ def understand(
     if code == -getattr(signal, "SIGKILL", 9) and memory_ran_out is not False:
         return replace(ending, kind="memory")
     return ending if failed else replace(ending, kind="crash")  # a worker records whatever it ends with by itself
+
+
+def heed(receive: Callable[[int, FrameType | None], None]) -> None:
+    """From now on every signal that asks this process to end calls `receive`; a closed terminal asks for nothing."""
+    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), receive)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def stop_code(number: int | None) -> int:

@@ -19,6 +19,8 @@ TRIES = 3
 """Workers that may be started again without getting further than the one before."""
 WAITS = (0.0, 2.0, 10.0)
 """Before each of them: a driver that was reset needs a moment."""
+RETRIED = ("disk", "device", "crash")
+"""Kinds of endings after which the same may be tried again."""
 IDLE_CPU = 1.0
 """Seconds of processor time below which a process counts as idle over its whole patience."""
 LOOK = 30.0
@@ -37,7 +39,7 @@ class Healing:
 
     def may(self, ending: Ending, step: int) -> bool:
         """Whether the run, which reached update `step`, may be tried again after `ending`."""
-        if ending.kind not in ("disk", "device", "crash"):
+        if ending.kind not in RETRIED:
             return False
         self.tries = self.tries + 1 if step <= self.furthest else 1
         self.furthest = max(self.furthest, step)

@@ -25,7 +25,7 @@ from localtune.easing import ease, eased, longest_of, smaller, times_eased, told
 from localtune.ending import Ending, memory_kills, stop_code, understand
 from localtune.errors import LocaltuneError, Problem, ResourceError
 from localtune.events import Failed
-from localtune.healing import Healing, Pulse, disk_needed
+from localtune.healing import RETRIED, Healing, Pulse, disk_needed
 from localtune.job import read_plan
 from localtune.power import power
 from localtune.redacted import guard
@@ -41,7 +41,7 @@ PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
 """OpenMP's threads spin while they wait; beside other work on the same cores that made a step ten times slower."""
 METAL = {"AGX_RELAX_CDM_CTXSTORE_TIMEOUT": "1"}
 """Gives work on Apple's GPU more time before macOS ends it for the display; helps on some machines (mlx#3267)."""
-HEALED = ("memory", "disk", "device", "crash")
+HEALED = ("memory", *RETRIED)
 STATES: dict[str, State] = {"done": "done", "stopped": "stopped"}
 
 

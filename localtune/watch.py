@@ -1,6 +1,5 @@
 """What a supervisor knows of its run and says of it: status, heartbeat, notes, and whether it was asked to end."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
+from localtune.ending import heed
 from localtune.events import Event, Failed, Phase, Step, Warn
 from localtune.runs import checkpoints
 from localtune.runs.folder import Run, State, Status
@@ -52,12 +52,8 @@ class Watch:
         return self.signalled is not None or bool(self.run.requests() & {"stop", "stop-now"})
 
     def receive_signals(self) -> None:
-        """From now on a signal asks the worker to save and stop; a closed terminal asks for nothing."""
-        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), self._receive)
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        """From now on a signal asks the worker to save and stop."""
+        heed(self._receive)
 
     def began(self, worker: "subprocess.Popen[bytes]") -> None:
         """A worker has been started."""

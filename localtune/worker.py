@@ -4,7 +4,6 @@ It records every event, answers requests at update boundaries and between the pa
 with the code of the error it met, or with 130 or 143 when it was asked to stop. Whoever kills its supervisor stops it.
 """
 
-import errno
 import json
 import os
 import sys
@@ -21,6 +20,7 @@ from localtune.adapter import Full
 from localtune.asked import Asked
 from localtune.backend import Session, load_backend
 from localtune.data.report import place
+from localtune.durable import FULL
 from localtune.easing import times_eased
 from localtune.errors import LocaltuneError, Problem, ResourceError, RunFailed
 from localtune.evaluate import answers, evaluate_tests, evaluation_of
@@ -61,7 +61,7 @@ def work(run: Run, supervisor: ProcessId | None = None) -> int:
     except MemoryError:
         return _fail(run, ResourceError(Problem("memory.out", "the system gave no more memory", fix=_LESS_MEMORY)))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        if error.errno not in FULL:
             raise
         return _fail(run, ResourceError(_disk_full(run)))
 

@@ -7,8 +7,6 @@ is used, and once as where it cannot be, so that the disk is full in the middle.
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -29,6 +27,7 @@ from localtune.runs.files import folder_size
 from tests import goals
 from tests.command import MODEL, returned
 from tests.faults import untrained
+from tests.faults.small_disk import small_disk
 
 SIZE = 24 << 20
 LEVELS = (0.01, 0.5, 0.99)
@@ -45,13 +44,8 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file system of `SIZE` bytes."""
-    folder = tmp_path_factory.mktemp("disk")
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)]
-    able = sys.platform == "linux" and os.geteuid() == 0
-    if not able or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root on Linux may mount a small file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path_factory.mktemp("small") / "disk", SIZE) as folder:
+        yield folder
 
 
 def _fused(job: Job, folder: Path) -> None:

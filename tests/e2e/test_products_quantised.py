@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from localtune.model import resolve
 from localtune.runs.folder import Run
 from tests.command import MODEL, Command
+from tests.e2e.few_bits import few_bits
 from tests.e2e.in_process import InProcess
 from tests.e2e.test_products import short_to_compare
 
@@ -28,15 +28,7 @@ def command(runs: Path) -> Command:
 @pytest.fixture(scope="module")
 def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The quickstart's model as mlx_lm.convert -q leaves it."""
-    pytest.importorskip("mlx_lm")
-    from tests.contract.test_mlx_quantised import converted
-
-    folder = tmp_path_factory.mktemp("mlx") / "q4"
-    converted(resolve(str(MODEL), MODEL, offline=True), folder, group_size=64, bits=4, mode="affine")
-    for path in MODEL.iterdir():
-        if not (folder / path.name).exists() and path.suffix != ".safetensors":
-            shutil.copyfile(path, folder / path.name)
-    return folder
+    return few_bits(tmp_path_factory.mktemp("mlx") / "q4", group_size=64, bits=4)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """`localtune fuse RUN --requantize`: back on the grid of the base, where the change is large enough to stay."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from localtune.model import resolve
 from localtune.runs.folder import Run
 from tests.command import MODEL, Command, short
+from tests.e2e.few_bits import few_bits
 from tests.e2e.in_process import InProcess
 
 
@@ -25,15 +25,7 @@ def command(runs: Path) -> Command:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The quickstart's model in 8 bits, as mlx_lm.convert -q leaves it."""
-    pytest.importorskip("mlx_lm")
-    from tests.contract.test_mlx_quantised import converted
-
-    folder = tmp_path_factory.mktemp("mlx") / "q8"
-    converted(resolve(str(MODEL), MODEL, offline=True), folder, group_size=32, bits=8, mode="affine")
-    for path in MODEL.iterdir():
-        if not (folder / path.name).exists() and path.suffix != ".safetensors":
-            shutil.copyfile(path, folder / path.name)
-    return folder
+    return few_bits(tmp_path_factory.mktemp("mlx") / "q8", group_size=32, bits=8)
 
 
 def trained(base: Path, command: Command, runs: Path, name: str, rate: float) -> Run:
